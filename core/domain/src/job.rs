@@ -1,0 +1,42 @@
+//! Jobs: what the API asks of workers. A job's row in Postgres is the truth; the queue carries
+//! only its id (DESIGN.md 1, 3.5).
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ContainerId, OperationId};
+
+/// What to do. Versioned on the wire by its tag: a worker that does not know a tag leaves the job
+/// to one that does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum JobSpec {
+    /// List the engine, check registries, for all containers or for the given ones.
+    /// `fresh` demands answers that are not older than the request.
+    Watch {
+        #[serde(default)]
+        containers: Vec<ContainerId>,
+        #[serde(default)]
+        fresh: bool,
+    },
+    /// Run the update program of this operation (update or rollback).
+    Operation { operation: OperationId },
+}
+
+impl JobSpec {
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            JobSpec::Watch { .. } => "watch",
+            JobSpec::Operation { .. } => "operation",
+        }
+    }
+}
+
+/// Where a job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum JobState {
+    Queued,
+    Running,
+    Done,
+    Failed,
+}
