@@ -1,1 +1,37 @@
+//! Use cases: authorise, decide, store in one transaction, enqueue. The only thing that handlers
+//! and jobs call.
 
+mod error;
+
+use std::sync::Arc;
+
+pub use error::AppError;
+pub use plimsoll_queue::Queue;
+pub use plimsoll_store::Store;
+
+/// What every use case works with. Cheap to clone; holds nothing that another replica would need.
+#[derive(Clone)]
+pub struct App {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    queue: Queue,
+}
+
+impl App {
+    pub fn new(store: Store, queue: Queue) -> Self {
+        Self {
+            inner: Arc::new(Inner { store, queue }),
+        }
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    pub fn queue(&self) -> &Queue {
+        &self.inner.queue
+    }
+}

@@ -1,1 +1,22 @@
+//! Postgres, which holds the truth. The only crate that names `tokio_postgres`.
+//!
+//! One resource, one file, with its SQL beside the functions that run it. Statements are declared
+//! with `statements!`, so that a test prepares every one of them against the migrated schema.
 
+#[macro_use]
+mod statements;
+
+pub mod audit;
+mod error;
+pub mod events;
+mod migrate;
+mod pool;
+
+pub use error::StoreError;
+pub use migrate::migrate;
+pub use pool::{Client, MaybeRetry, Store, StoreSettings, Transaction};
+
+/// Every statement of the crate, by name, for the test that prepares them all.
+pub fn all_statements() -> Vec<(&'static str, &'static str)> {
+    [audit::STATEMENTS, events::STATEMENTS].concat()
+}

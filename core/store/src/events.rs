@@ -1,0 +1,126 @@
+//! The event table behind the SSE stream (contract/drydock-app-api.md, "Server-Sent Events").
+//!
+//! Events are ordered by `(xid, id)`. A reader stops at the oldest transaction that may still add
+//! rows, so that a slow transaction delays events and never loses one (reliability.md A6, I-9).
+
+use std::{fmt, str::FromStr};
+
+use deadpool_postgres::GenericClient;
+
+use crate::{Store, StoreError};
+
+statements! {
+    APPEND = "INSERT INTO events (type, payload) VALUES ($1, $2)";
+    /// The place after the last event that every reader may already have seen.
+    TAIL = "SELECT coalesce(max(xid::text::bigint), 0), coalesce(max(id), 0) FROM events
+             WHERE xid = (SELECT max(xid) FROM events WHERE xid < pg_snapshot_xmin(pg_current_snapshot()))";
+    AFTER = "SELECT xid::text::bigint, id, type, payload FROM events
+              WHERE (xid, id) > ($1::bigint::text::xid8, $2)
+                AND xid < pg_snapshot_xmin(pg_current_snapshot())
+              ORDER BY xid, id LIMIT $3";
+    /// Whether the event a client saw last is still kept: only then is a replay complete.
+    KEPT = "SELECT EXISTS (SELECT 1 FROM events WHERE xid = $1::bigint::text::xid8 AND id = $2)";
+    EXPIRE = "DELETE FROM events WHERE created_at < now() - make_interval(secs => $1)
+                 OR id < (SELECT max(id) FROM events) - $2";
+}
+
+/// Where a reader stands: `<transaction>-<event>`, which is also the SSE event id. The same on
+/// every replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EventPosition {
+    pub xid: i64,
+    pub id: i64,
+}
+
+impl fmt::Display for EventPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.xid, self.id)
+    }
+}
+
+impl FromStr for EventPosition {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (xid, id) = text.split_once('-').ok_or(())?;
+        let number = |s: &str| s.parse::<i64>().ok().filter(|n| *n >= 0).ok_or(());
+        Ok(Self {
+            xid: number(xid)?,
+            id: number(id)?,
+        })
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct StoredEvent {
+    pub position: EventPosition,
+    /// The SSE event name, e.g. `dd:container-updated`.
+    pub kind: String,
+    /// JSON, exactly as sent.
+    pub payload: String,
+}
+
+/// Adds an event to the transaction that makes it true. `kind` is the SSE event name.
+pub async fn append(
+    client: &impl GenericClient,
+    kind: &str,
+    payload: &str,
+) -> Result<(), StoreError> {
+    let statement = client.prepare_cached(APPEND).await?;
+    client.execute(&statement, &[&kind, &payload]).await?;
+    Ok(())
+}
+
+impl Store {
+    /// The newest position that is settled: nothing can still appear before it.
+    pub async fn events_tail(&self) -> Result<EventPosition, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(TAIL).await?;
+        let row = client.query_one(&statement, &[]).await?;
+        Ok(EventPosition {
+            xid: row.get(0),
+            id: row.get(1),
+        })
+    }
+
+    /// Settled events after `position`, in order, at most `limit`.
+    pub async fn events_after(
+        &self,
+        position: EventPosition,
+        limit: i64,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(AFTER).await?;
+        let rows = client
+            .query(&statement, &[&position.xid, &position.id, &limit])
+            .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| StoredEvent {
+                position: EventPosition {
+                    xid: row.get(0),
+                    id: row.get(1),
+                },
+                kind: row.get(2),
+                payload: row.get(3),
+            })
+            .collect())
+    }
+
+    /// Whether a client that saw `position` last can be given everything since.
+    pub async fn event_is_kept(&self, position: EventPosition) -> Result<bool, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(KEPT).await?;
+        let row = client
+            .query_one(&statement, &[&position.xid, &position.id])
+            .await?;
+        Ok(row.get(0))
+    }
+
+    /// Forgets events older than `seconds`, and all but about the last `keep`.
+    pub async fn expire_events(&self, seconds: f64, keep: i64) -> Result<u64, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(EXPIRE).await?;
+        Ok(client.execute(&statement, &[&seconds, &keep]).await?)
+    }
+}
