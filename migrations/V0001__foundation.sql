@@ -56,6 +56,9 @@ CREATE TABLE containers (
     result          jsonb,                            -- last watch result, or its error
     result_image_id text,                             -- the image the result was computed for
     removed         boolean     NOT NULL DEFAULT false,
+    -- DELETE /containers/{id} forgets the row for as long as this very container exists: the next
+    -- listing must not bring it back; a re-created one is new.
+    forgotten       boolean     NOT NULL DEFAULT false,
     first_seen_at   timestamptz NOT NULL DEFAULT now(),
     updated_at      timestamptz NOT NULL DEFAULT now(),
     xid             xid8        NOT NULL DEFAULT pg_current_xact_id()
@@ -240,8 +243,6 @@ CREATE TABLE idempotency_keys (
     key             text        NOT NULL,
     request_hash    bytea       NOT NULL,
     operation_id    uuid        NOT NULL,
-    response_status integer,
-    response_body   text,
     created_at      timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (principal, key)
 );

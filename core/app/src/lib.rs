@@ -2,12 +2,14 @@
 //! and jobs call.
 
 mod error;
+mod settings;
 
 use std::sync::Arc;
 
 pub use error::AppError;
 pub use plimsoll_queue::Queue;
 pub use plimsoll_store::Store;
+pub use settings::{AppSettings, Feature, WebhookTokens};
 
 /// What every use case works with. Cheap to clone; holds nothing that another replica would need.
 #[derive(Clone)]
@@ -18,12 +20,17 @@ pub struct App {
 struct Inner {
     store: Store,
     queue: Queue,
+    settings: AppSettings,
 }
 
 impl App {
-    pub fn new(store: Store, queue: Queue) -> Self {
+    pub fn new(store: Store, queue: Queue, settings: AppSettings) -> Self {
         Self {
-            inner: Arc::new(Inner { store, queue }),
+            inner: Arc::new(Inner {
+                store,
+                queue,
+                settings,
+            }),
         }
     }
 
@@ -33,5 +40,9 @@ impl App {
 
     pub fn queue(&self) -> &Queue {
         &self.inner.queue
+    }
+
+    pub fn settings(&self) -> &AppSettings {
+        &self.inner.settings
     }
 }

@@ -9,7 +9,9 @@ mod statements;
 pub mod audit;
 mod error;
 pub mod events;
+pub mod idempotency;
 mod migrate;
+pub mod policies;
 mod pool;
 
 pub use error::StoreError;
@@ -18,5 +20,11 @@ pub use pool::{Client, MaybeRetry, Store, StoreSettings, Transaction};
 
 /// Every statement of the crate, by name, for the test that prepares them all.
 pub fn all_statements() -> Vec<(&'static str, &'static str)> {
-    [audit::STATEMENTS, events::STATEMENTS].concat()
+    [
+        audit::STATEMENTS,
+        events::STATEMENTS,
+        idempotency::STATEMENTS,
+        policies::STATEMENTS,
+    ]
+    .concat()
 }

@@ -1,0 +1,50 @@
+use secrecy::SecretString;
+
+/// A feature that the operator may switch off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feature {
+    Enabled,
+    Disabled,
+}
+
+impl Feature {
+    pub const fn is_enabled(self) -> bool {
+        matches!(self, Self::Enabled)
+    }
+}
+
+/// The tokens of `/api/v1/webhook/*`: one for all, or one for each of the three.
+#[derive(Clone, Debug)]
+pub enum WebhookTokens {
+    /// Every call is refused with 403.
+    Disabled,
+    One(SecretString),
+    Each {
+        watch_all: SecretString,
+        watch: SecretString,
+        update: SecretString,
+    },
+}
+
+/// What use cases need to know of the configuration. The same on every replica.
+#[derive(Clone, Debug)]
+pub struct AppSettings {
+    /// `DD_SERVER_FEATURE_CONTAINERACTIONS`
+    pub container_actions: Feature,
+    /// `DD_SERVER_FEATURE_DELETE`
+    pub container_deletion: Feature,
+    pub webhooks: WebhookTokens,
+    /// Candidates younger than this many days are `hot` (`DD_UI_MATURITY_THRESHOLD_DAYS`).
+    pub maturity_threshold_days: u32,
+}
+
+impl Default for AppSettings {
+    fn default() -> Self {
+        Self {
+            container_actions: Feature::Enabled,
+            container_deletion: Feature::Enabled,
+            webhooks: WebhookTokens::Disabled,
+            maturity_threshold_days: 7,
+        }
+    }
+}
