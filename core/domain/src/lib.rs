@@ -3,6 +3,15 @@
 //! The current time is always an argument. Everything a store row, a job or a dialect shares by
 //! name is defined here once.
 
+pub mod access;
+pub mod assessment;
+pub mod container;
 pub mod ids;
+pub mod image;
+pub mod iso;
 pub mod job;
+pub mod labels;
 pub mod operation;
+pub mod policy;
+pub mod redact;
+pub mod view;

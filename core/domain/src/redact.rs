@@ -1,0 +1,173 @@
+//! Which environment variables are secret, by the key patterns of reference/drydock.md 1.7.
+
+use serde::{Deserialize, Serialize};
+
+/// What stands in the place of a secret value.
+pub const REDACTED: &str = "[REDACTED]";
+
+const PATTERNS: &[&str] = &[
+    "PASSWORD",
+    "PASSWD",
+    "SECRET",
+    "TOKEN",
+    "API_KEY",
+    "APIKEY",
+    "PRIVATE_KEY",
+    "CREDENTIAL",
+    "AUTH",
+    "ACCESS_KEY",
+];
+
+/// Whether the variable's value must not be shown. Besides the key patterns, a value that is a URL
+/// with a password in it (`postgres://user:password@host/`) is secret under any key.
+pub fn is_sensitive(key: &str, value: &str) -> bool {
+    let key = key.to_ascii_uppercase();
+    PATTERNS.iter().any(|pattern| key.contains(pattern))
+        || key
+            .split(|c: char| !c.is_ascii_alphanumeric())
+            .any(|segment| segment == "PASS")
+        || has_url_password(value)
+}
+
+fn has_url_password(value: &str) -> bool {
+    value.split("://").skip(1).any(|rest| {
+        let authority = rest
+            .split(['/', '?', '#', ' ', '"', '\''])
+            .next()
+            .unwrap_or_default();
+        authority
+            .rsplit_once('@')
+            .and_then(|(userinfo, _)| userinfo.split_once(':'))
+            .is_some_and(|(_, password)| !password.is_empty())
+    })
+}
+
+/// One environment variable as it may be stored and shown: the value of a sensitive one is gone
+/// from the moment it is observed, also when it comes from a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Observed")]
+pub struct EnvVar {
+    key: String,
+    value: String,
+    sensitive: bool,
+}
+
+#[derive(Deserialize)]
+struct Observed {
+    key: String,
+    value: String,
+    #[serde(default)]
+    sensitive: bool,
+}
+
+impl From<Observed> for EnvVar {
+    fn from(observed: Observed) -> Self {
+        let sensitive = observed.sensitive || is_sensitive(&observed.key, &observed.value);
+        Self {
+            value: if sensitive {
+                REDACTED.to_owned()
+            } else {
+                observed.value
+            },
+            key: observed.key,
+            sensitive,
+        }
+    }
+}
+
+impl EnvVar {
+    pub fn observed(key: impl Into<String>, value: impl Into<String>) -> Self {
+        Observed {
+            key: key.into(),
+            value: value.into(),
+            sensitive: false,
+        }
+        .into()
+    }
+
+    /// From Docker's `KEY=value`. A text without `=` is a variable without a value.
+    pub fn from_docker(text: &str) -> Self {
+        let (key, value) = text.split_once('=').unwrap_or((text, ""));
+        Self::observed(key, value)
+    }
+
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    pub fn is_sensitive(&self) -> bool {
+        self.sensitive
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_look_secret_are_redacted() {
+        for key in [
+            "DB_PASSWORD",
+            "db_password",
+            "MYSQL_PASS",
+            "pass",
+            "GITHUB_TOKEN",
+            "AWS_SECRET_ACCESS_KEY",
+            "STRIPE_API_KEY",
+            "APIKEY",
+            "TLS_PRIVATE_KEY",
+            "GCP_CREDENTIALS",
+            "BASIC_AUTH",
+            "ROOT.PASS",
+        ] {
+            let var = EnvVar::observed(key, "hunter2");
+            assert!(var.is_sensitive(), "{key}");
+            assert_eq!(var.value(), REDACTED, "{key}");
+        }
+    }
+
+    #[test]
+    fn ordinary_keys_are_shown() {
+        for key in [
+            "TZ",
+            "PATH",
+            "PASSENGERS",
+            "COMPASS",
+            "BYPASS_CACHE",
+            "KEYBOARD",
+        ] {
+            assert!(!EnvVar::observed(key, "x").is_sensitive(), "{key}");
+        }
+        assert_eq!(EnvVar::from_docker("A=b=c").value(), "b=c");
+        assert_eq!(EnvVar::from_docker("FLAG").value(), "");
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_redacted_under_any_key() {
+        for value in [
+            "postgres://app:s3cret@db/app",
+            "a,redis://:pw@r:6379/0",
+            "http://u:p@ss@h",
+        ] {
+            assert!(EnvVar::observed("DSN", value).is_sensitive(), "{value}");
+        }
+        for value in [
+            "postgres://app@db/app",
+            "https://example.org/a:b@c",
+            "http://h:80",
+        ] {
+            assert!(!EnvVar::observed("DSN", value).is_sensitive(), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_peer_cannot_bring_a_secret_in() {
+        let var: EnvVar =
+            serde_json::from_str(r#"{"key":"TOKEN","value":"abc","sensitive":false}"#).unwrap();
+        assert_eq!(var, EnvVar::observed("TOKEN", "xyz"));
+    }
+}
