@@ -1,0 +1,26 @@
+//! The Docker Engine API, as far as Plimsoll needs it.
+//!
+//! [`Engine`] is the one way to an engine. It speaks the HTTP API itself for everything whose
+//! exact JSON matters: bollard's typed models drop fields they do not know and refuse enum values
+//! they do not know (Podman's states, later engines' mount types), and a container re-created
+//! from such a model would differ from the old one. Typed, lossy calls (statistics, exec, volume
+//! lists) go through [`Engine::docker`], which is bollard over the same transport.
+
+pub mod address;
+mod containers;
+mod engine;
+mod error;
+mod events;
+mod images;
+mod logs;
+mod networks;
+mod pull;
+mod transport;
+
+pub use address::{AddressError, EngineAddress, EngineSettings, TlsFiles};
+pub use containers::{ContainerSummary, CreatedContainer, ListScope, NetworkSummary};
+pub use engine::{ApiVersion, Engine, deadline};
+pub use error::EngineError;
+pub use events::{EngineEvent, EventKind};
+pub use networks::Disconnect;
+pub use pull::{PullProgress, PullRequest, RegistryAuth};
