@@ -1,0 +1,5 @@
+//! End to end, on real parts: one binary, so that it is linked once.
+//!
+//! Add a file per subject and name it here.
+
+mod support;
