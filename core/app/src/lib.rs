@@ -7,7 +7,7 @@ mod settings;
 use std::sync::Arc;
 
 pub use error::AppError;
-pub use plimsoll_queue::Queue;
+pub use plimsoll_queue::{self as queue, Queue};
 pub use plimsoll_store::Store;
 pub use settings::{AppSettings, Feature, WebhookTokens};
 

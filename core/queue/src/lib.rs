@@ -5,8 +5,10 @@
 //! function's callers know what to do then (reliability.md B1-B8). No request waits on Redis longer
 //! than [`DEADLINE`].
 
+pub mod budget;
 mod events;
 mod jobs;
+pub mod registry_cache;
 
 use std::{sync::Arc, time::Duration};
 
