@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 pub use error::AppError;
 pub use plimsoll_queue::{self as queue, Queue};
-pub use plimsoll_store::Store;
+pub use plimsoll_store::{self as store, Store};
 pub use settings::{AppSettings, Feature, WebhookTokens};
 
 /// What every use case works with. Cheap to clone; holds nothing that another replica would need.

@@ -10,9 +10,11 @@ pub mod audit;
 mod error;
 pub mod events;
 pub mod idempotency;
+pub mod jobs;
 mod migrate;
 pub mod policies;
 mod pool;
+pub mod update_operations;
 
 pub use error::StoreError;
 pub use migrate::migrate;
@@ -25,6 +27,8 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
         events::STATEMENTS,
         idempotency::STATEMENTS,
         policies::STATEMENTS,
+        jobs::STATEMENTS,
+        update_operations::STATEMENTS,
     ]
     .concat()
 }

@@ -1,0 +1,335 @@
+//! Operations: the truth about every update and rollback. Requests insert them; the program's
+//! fenced writes are in [`crate::journal`].
+
+use chrono::{DateTime, Utc};
+use deadpool_postgres::GenericClient;
+use plimsoll_domain::{
+    ids::{BackupId, ContainerId, IdentityKey, OperationId, WatcherRef},
+    operation::{OperationKind, Phase},
+};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{Store, StoreError};
+
+/// The unique index that allows one active operation per container.
+pub const ACTIVE: &str = "update_operations_active";
+
+macro_rules! columns {
+    () => {
+        "id, kind, agent, watcher, container_id, container_name, identity_key, phase, intent, \
+         seq, trigger_name, from_version, to_version, target_image, target_digest, backup_id, \
+         old_container_id, old_name, temp_name, new_container_id, old_was_running, snapshot, \
+         new_spec, gate, evidence, rollback_reason, last_error, exit_code, last_log, actor, \
+         request_id, created_at, updated_at, completed_at, acknowledged_at"
+    };
+    // Lists never show what only the program needs.
+    (summary) => {
+        "id, kind, agent, watcher, container_id, container_name, identity_key, phase, intent, \
+         seq, trigger_name, from_version, to_version, target_image, target_digest, backup_id, \
+         old_container_id, old_name, temp_name, new_container_id, old_was_running, NULL::jsonb, \
+         NULL::jsonb, gate, evidence, rollback_reason, last_error, exit_code, last_log, actor, \
+         request_id, created_at, updated_at, completed_at, acknowledged_at"
+    };
+}
+
+statements! {
+    INSERT = "INSERT INTO update_operations
+                (id, kind, agent, watcher, container_id, container_name, identity_key,
+                 trigger_name, from_version, to_version, target_image, target_digest, backup_id,
+                 actor, request_id)
+              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+    ACTIVE_ONE = "SELECT id FROM update_operations
+                   WHERE agent = $1 AND watcher = $2 AND container_name = $3
+                     AND completed_at IS NULL";
+    /// With the database's time, which deadlines are judged by.
+    LOAD = concat!("SELECT ", columns!(), ", clock_timestamp() FROM update_operations WHERE id = $1");
+    GET = concat!("SELECT ", columns!(summary), " FROM update_operations WHERE id = $1");
+    PAGE = concat!("SELECT ", columns!(summary), ", count(*) OVER () FROM update_operations
+                     WHERE identity_key = $1 OR (agent = $2 AND watcher = $3 AND container_name = $4)
+                     ORDER BY created_at DESC, id DESC LIMIT $5 OFFSET $6");
+    COUNT = "SELECT count(*) FROM update_operations
+              WHERE identity_key = $1 OR (agent = $2 AND watcher = $3 AND container_name = $4)";
+    /// Terminal ones that ended less than $3 seconds ago, or any whose containers remain.
+    RECENTLY_ENDED = concat!("SELECT ", columns!(), " FROM update_operations
+                     WHERE agent = $1 AND watcher = $2
+                       AND completed_at > now() - make_interval(secs => $3)
+                     ORDER BY completed_at");
+    ACKNOWLEDGE = "UPDATE update_operations
+                      SET acknowledged_at = now(), completed_at = now(), updated_at = now()
+                    WHERE id = $1 AND phase = 'rollback-failed' AND completed_at IS NULL";
+    /// An account that was disabled, or may only look, since it asked.
+    ACTOR_BARRED = "SELECT EXISTS (SELECT 1 FROM users
+                     WHERE username = $1 AND (disabled OR role = 'viewer'))";
+    EXPIRE = "DELETE FROM update_operations o
+               WHERE completed_at < now() - make_interval(secs => $1)
+                 AND NOT EXISTS (SELECT 1 FROM backups b WHERE b.operation_id = o.id)";
+}
+
+/// An accepted request.
+#[derive(Clone, Debug)]
+pub struct NewOperation {
+    pub id: OperationId,
+    pub kind: OperationKind,
+    pub watcher: WatcherRef,
+    pub container: ContainerId,
+    /// Without Docker's leading slash.
+    pub container_name: String,
+    pub identity: IdentityKey,
+    pub trigger_name: Option<String>,
+    pub from_version: Option<String>,
+    pub to_version: Option<String>,
+    /// `repository:tag` as the user reads it, e.g. `ghcr.io/owner/app:1.2.3`.
+    pub target_image: String,
+    /// The digest the request was admitted for, where it is known; otherwise `prepare` fixes it.
+    pub target_digest: Option<String>,
+    /// For a rollback: where to go back to.
+    pub backup: Option<BackupId>,
+    pub actor: String,
+    pub request_id: Option<String>,
+}
+
+/// One operation as stored. `snapshot` and `new_spec` are `None` in lists.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    pub id: OperationId,
+    pub kind: OperationKind,
+    pub watcher: WatcherRef,
+    pub container_id: String,
+    pub container_name: String,
+    pub identity: IdentityKey,
+    pub phase: Phase,
+    pub intent: Option<String>,
+    pub seq: i32,
+    pub trigger_name: Option<String>,
+    pub from_version: Option<String>,
+    pub to_version: Option<String>,
+    pub target_image: String,
+    pub target_digest: Option<String>,
+    pub backup: Option<BackupId>,
+    pub old_container_id: Option<String>,
+    pub old_name: Option<String>,
+    pub temp_name: Option<String>,
+    pub new_container_id: Option<String>,
+    pub old_was_running: Option<bool>,
+    pub snapshot: Option<Value>,
+    pub new_spec: Option<Value>,
+    pub gate: Option<Value>,
+    pub evidence: Option<Value>,
+    pub rollback_reason: Option<String>,
+    pub last_error: Option<String>,
+    pub exit_code: Option<i32>,
+    pub last_log: Option<String>,
+    pub actor: String,
+    pub request_id: Option<String>,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+    pub completed_at: Option<DateTime<Utc>>,
+    pub acknowledged_at: Option<DateTime<Utc>>,
+}
+
+/// Writes an accepted request, in the transaction that also writes its job. A second active
+/// operation for the container is refused: `StoreError::is_constraint(ACTIVE)`; the transaction is
+/// then lost, and [`Store::active_operation`] names the first.
+pub async fn insert(client: &impl GenericClient, new: &NewOperation) -> Result<(), StoreError> {
+    let statement = client.prepare_cached(INSERT).await?;
+    client
+        .execute(
+            &statement,
+            &[
+                &new.id.as_uuid(),
+                &new.kind.as_str(),
+                &new.watcher.agent,
+                &new.watcher.name,
+                &new.container.as_str(),
+                &new.container_name,
+                &new.identity.as_str(),
+                &new.trigger_name,
+                &new.from_version,
+                &new.to_version,
+                &new.target_image,
+                &new.target_digest,
+                &new.backup.map(|b| b.as_uuid()),
+                &new.actor,
+                &new.request_id,
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+/// The operation that is active for a container, if any.
+pub async fn active(
+    client: &impl GenericClient,
+    watcher: &WatcherRef,
+    container_name: &str,
+) -> Result<Option<OperationId>, StoreError> {
+    let statement = client.prepare_cached(ACTIVE_ONE).await?;
+    let row = client
+        .query_opt(
+            &statement,
+            &[&watcher.agent, &watcher.name, &container_name],
+        )
+        .await?;
+    Ok(row.map(|row| OperationId::from_uuid(row.get(0))))
+}
+
+impl Store {
+    /// The operation that is active for a container, if any.
+    pub async fn active_operation(
+        &self,
+        watcher: &WatcherRef,
+        container_name: &str,
+    ) -> Result<Option<OperationId>, StoreError> {
+        let client = self.client().await?;
+        active(&client, watcher, container_name).await
+    }
+
+    /// One operation with everything its program needs, and the database's time.
+    pub async fn load_operation(
+        &self,
+        id: OperationId,
+    ) -> Result<Option<(Operation, DateTime<Utc>)>, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(LOAD).await?;
+        let row = client.query_opt(&statement, &[&id.as_uuid()]).await?;
+        row.map(|row| Ok((read(&row)?, row.get(35)))).transpose()
+    }
+
+    /// One operation without its snapshot and specification.
+    pub async fn operation(&self, id: OperationId) -> Result<Option<Operation>, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(GET).await?;
+        let row = client.query_opt(&statement, &[&id.as_uuid()]).await?;
+        row.map(|row| read(&row)).transpose()
+    }
+
+    /// History of a container across re-creations, newest first, and how many there are.
+    /// `limit` 0 means all.
+    pub async fn operations_page(
+        &self,
+        identity: &IdentityKey,
+        watcher: &WatcherRef,
+        container_name: &str,
+        offset: i64,
+        limit: i64,
+    ) -> Result<(Vec<Operation>, i64), StoreError> {
+        let limit = (limit > 0).then_some(limit);
+        let client = self.client().await?;
+        let statement = client.prepare_cached(PAGE).await?;
+        let rows = client
+            .query(
+                &statement,
+                &[
+                    &identity.as_str(),
+                    &watcher.agent,
+                    &watcher.name,
+                    &container_name,
+                    &limit,
+                    &offset,
+                ],
+            )
+            .await?;
+        let total = match rows.first() {
+            Some(row) => row.get(35),
+            None => {
+                let statement = client.prepare_cached(COUNT).await?;
+                client
+                    .query_one(
+                        &statement,
+                        &[
+                            &identity.as_str(),
+                            &watcher.agent,
+                            &watcher.name,
+                            &container_name,
+                        ],
+                    )
+                    .await?
+                    .get(0)
+            }
+        };
+        Ok((rows.iter().map(read).collect::<Result<_, _>>()?, total))
+    }
+
+    /// Operations of one engine that ended within the last `seconds`.
+    pub async fn operations_ended_within(
+        &self,
+        watcher: &WatcherRef,
+        seconds: f64,
+    ) -> Result<Vec<Operation>, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(RECENTLY_ENDED).await?;
+        let rows = client
+            .query(&statement, &[&watcher.agent, &watcher.name, &seconds])
+            .await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// An operator takes over an operation whose rollback failed: its container is free again.
+    /// Answers whether there was one.
+    pub async fn acknowledge_operation(&self, id: OperationId) -> Result<bool, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(ACKNOWLEDGE).await?;
+        Ok(client.execute(&statement, &[&id.as_uuid()]).await? > 0)
+    }
+
+    /// Whether the account that asked may no longer do so (reliability.md S-18). An actor that is
+    /// no account, such as a webhook, is not barred.
+    pub async fn actor_is_barred(&self, actor: &str) -> Result<bool, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(ACTOR_BARRED).await?;
+        Ok(client.query_one(&statement, &[&actor]).await?.get(0))
+    }
+
+    /// Forgets operations that ended more than `seconds` ago and hold no backup.
+    pub async fn expire_operations(&self, seconds: f64) -> Result<u64, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(EXPIRE).await?;
+        Ok(client.execute(&statement, &[&seconds]).await?)
+    }
+}
+
+fn read(row: &tokio_postgres::Row) -> Result<Operation, StoreError> {
+    let kind: &str = row.get(1);
+    let phase: &str = row.get(7);
+    Ok(Operation {
+        id: OperationId::from_uuid(row.get(0)),
+        kind: OperationKind::parse(kind)
+            .ok_or_else(|| StoreError::corrupt("operation kind", kind))?,
+        watcher: WatcherRef {
+            agent: row.get(2),
+            name: row.get(3),
+        },
+        container_id: row.get(4),
+        container_name: row.get(5),
+        identity: IdentityKey::from_stored(row.get(6)),
+        phase: Phase::parse(phase).ok_or_else(|| StoreError::corrupt("operation phase", phase))?,
+        intent: row.get(8),
+        seq: row.get(9),
+        trigger_name: row.get(10),
+        from_version: row.get(11),
+        to_version: row.get(12),
+        target_image: row.get(13),
+        target_digest: row.get(14),
+        backup: row.get::<_, Option<Uuid>>(15).map(BackupId::from_uuid),
+        old_container_id: row.get(16),
+        old_name: row.get(17),
+        temp_name: row.get(18),
+        new_container_id: row.get(19),
+        old_was_running: row.get(20),
+        snapshot: row.get(21),
+        new_spec: row.get(22),
+        gate: row.get(23),
+        evidence: row.get(24),
+        rollback_reason: row.get(25),
+        last_error: row.get(26),
+        exit_code: row.get(27),
+        last_log: row.get(28),
+        actor: row.get(29),
+        request_id: row.get(30),
+        created_at: row.get(31),
+        updated_at: row.get(32),
+        completed_at: row.get(33),
+        acknowledged_at: row.get(34),
+    })
+}
