@@ -2,6 +2,7 @@
 //! and jobs call.
 
 mod error;
+pub mod observations;
 mod settings;
 
 use std::sync::Arc;

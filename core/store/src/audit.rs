@@ -11,6 +11,12 @@ statements! {
                                  from_version, to_version, trigger_name, status, details, actor,
                                  request_id, operation_id)
               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+    APPEND_ALL = "INSERT INTO audit (id, action, container_name, container_image, identity_key,
+                                     from_version, to_version, trigger_name, status, details, actor,
+                                     request_id, operation_id)
+                  SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[],
+                                       $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
+                                       $11::text[], $12::text[], $13::uuid[])";
     LIST = "SELECT id, at, action, container_name, container_image, from_version, to_version,
                    trigger_name, status, details, actor, operation_id, count(*) OVER ()
               FROM audit
@@ -130,6 +136,45 @@ pub async fn append(client: &impl GenericClient, entry: &NewAudit<'_>) -> Result
                 &entry.actor,
                 &entry.request_id,
                 &entry.operation_id,
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Adds many entries in one round trip.
+pub async fn append_all(
+    client: &impl GenericClient,
+    entries: &[NewAudit<'_>],
+) -> Result<(), StoreError> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    macro_rules! column {
+        ($field:ident) => {
+            entries.iter().map(|e| e.$field).collect::<Vec<_>>()
+        };
+    }
+    let ids: Vec<Uuid> = entries.iter().map(|_| Uuid::now_v7()).collect();
+    let statuses: Vec<&str> = entries.iter().map(|e| e.status.as_str()).collect();
+    let statement = client.prepare_cached(APPEND_ALL).await?;
+    client
+        .execute(
+            &statement,
+            &[
+                &ids,
+                &column!(action),
+                &column!(container_name),
+                &column!(container_image),
+                &column!(identity_key),
+                &column!(from_version),
+                &column!(to_version),
+                &column!(trigger_name),
+                &statuses,
+                &column!(details),
+                &column!(actor),
+                &column!(request_id),
+                &column!(operation_id),
             ],
         )
         .await?;

@@ -11,6 +11,9 @@ use crate::{Store, StoreError};
 
 statements! {
     APPEND = "INSERT INTO events (type, payload) VALUES ($1, $2)";
+    APPEND_ALL = "INSERT INTO events (type, payload)
+                  SELECT type, payload FROM unnest($1::text[], $2::text[]) WITH ORDINALITY
+                      AS t (type, payload, place) ORDER BY place";
     /// The place after the last event that every reader may already have seen.
     TAIL = "SELECT coalesce(max(xid::text::bigint), 0), coalesce(max(id), 0) FROM events
              WHERE xid = (SELECT max(xid) FROM events WHERE xid < pg_snapshot_xmin(pg_current_snapshot()))";
@@ -68,6 +71,21 @@ pub async fn append(
 ) -> Result<(), StoreError> {
     let statement = client.prepare_cached(APPEND).await?;
     client.execute(&statement, &[&kind, &payload]).await?;
+    Ok(())
+}
+
+/// Adds many events, in this order: `(kind, payload)`.
+pub async fn append_all(
+    client: &impl GenericClient,
+    events: &[(&str, String)],
+) -> Result<(), StoreError> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let kinds: Vec<&str> = events.iter().map(|e| e.0).collect();
+    let payloads: Vec<&str> = events.iter().map(|e| e.1.as_str()).collect();
+    let statement = client.prepare_cached(APPEND_ALL).await?;
+    client.execute(&statement, &[&kinds, &payloads]).await?;
     Ok(())
 }
 

@@ -7,14 +7,20 @@
 mod statements;
 
 pub mod audit;
+pub mod components;
+pub mod containers;
 mod error;
 pub mod events;
 pub mod idempotency;
+pub mod image_details;
 pub mod jobs;
 mod migrate;
 pub mod policies;
 mod pool;
+pub mod sightings;
 pub mod update_operations;
+pub mod watchers;
+pub mod workers;
 
 pub use error::StoreError;
 pub use migrate::migrate;
@@ -24,9 +30,15 @@ pub use pool::{Client, MaybeRetry, Store, StoreSettings, Transaction};
 pub fn all_statements() -> Vec<(&'static str, &'static str)> {
     [
         audit::STATEMENTS,
+        components::STATEMENTS,
+        containers::STATEMENTS,
         events::STATEMENTS,
         idempotency::STATEMENTS,
+        image_details::STATEMENTS,
         policies::STATEMENTS,
+        sightings::STATEMENTS,
+        watchers::STATEMENTS,
+        workers::STATEMENTS,
         jobs::STATEMENTS,
         update_operations::STATEMENTS,
     ]

@@ -1,0 +1,369 @@
+//! Containers as last observed, and their watch results.
+//!
+//! Writers lock rows in the order of their ids, and write only rows that change: a listing that
+//! shows nothing new leaves no trace.
+
+use deadpool_postgres::GenericClient;
+use plimsoll_domain::{
+    container::{ContainerFacts, ContainerState, OperationSummary, RolledBackTarget, WatchResult},
+    ids::{ContainerId, IdentityKey, OperationId, WatcherRef},
+    operation::{OperationKind, Phase},
+    policy::UpdatePolicy,
+};
+use tokio_postgres::{Row, types::Json};
+use uuid::Uuid;
+
+use crate::{Store, StoreError, sightings};
+
+statements! {
+    KNOWN = "SELECT id, name, status, facts->>'health', facts->'image'->>'id',
+                    facts->'image'->'digest'->'repoDigests'
+               FROM containers WHERE agent = $1 AND watcher = $2 AND NOT removed";
+    /// A new container of a known identity that runs the same image starts with the result that
+    /// its predecessor had. The answer tells new and returned containers from changed ones.
+    UPSERT = "WITH observed AS (
+                  SELECT * FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[])
+                      AS t (id, name, identity_key, status, facts)),
+              prior AS (SELECT c.id, c.removed FROM containers c JOIN observed USING (id))
+              INSERT INTO containers AS c (id, agent, watcher, name, identity_key, status, facts,
+                                           result, result_image_id)
+              SELECT o.id, $1, $2, o.name, o.identity_key, o.status, o.facts,
+                     before.result, before.result_image_id
+                FROM observed o
+                LEFT JOIN LATERAL (
+                     SELECT b.result, b.result_image_id FROM containers b
+                      WHERE b.identity_key = o.identity_key AND b.id <> o.id
+                        AND b.result_image_id = o.facts->'image'->>'id'
+                      ORDER BY b.updated_at DESC LIMIT 1) before ON true
+               ORDER BY o.id
+              ON CONFLICT (id) DO UPDATE
+              SET agent = excluded.agent, watcher = excluded.watcher, name = excluded.name,
+                  identity_key = excluded.identity_key, status = excluded.status,
+                  facts = excluded.facts, removed = false, updated_at = now()
+              WHERE c.removed OR (c.agent, c.watcher, c.name, c.identity_key, c.status, c.facts)
+                    IS DISTINCT FROM (excluded.agent, excluded.watcher, excluded.name,
+                                      excluded.identity_key, excluded.status, excluded.facts)
+              RETURNING c.id, coalesce((SELECT p.removed FROM prior p WHERE p.id = c.id), true)";
+    /// On one engine a name belongs to one container: whoever else had it has lost it.
+    SUPERSEDED = "SELECT id FROM containers
+                   WHERE agent = $1 AND watcher = $2 AND NOT removed
+                     AND name = ANY ($3) AND id <> ALL ($4)";
+    REMOVE = "WITH locked AS (SELECT id FROM containers
+                               WHERE agent = $1 AND watcher = $2 AND id = ANY ($3) AND NOT removed
+                               ORDER BY id FOR UPDATE)
+              UPDATE containers c SET removed = true, updated_at = now()
+                FROM locked WHERE c.id = locked.id
+              RETURNING c.id";
+    /// A result is dropped if the container runs another image by now. A failed check keeps what
+    /// the last good one found for this image and puts its error beside it.
+    WRITE_RESULTS = "WITH input AS (
+                         SELECT * FROM unnest($1::text[], $2::text[], $3::jsonb[])
+                             AS t (id, image_id, result)),
+                     locked AS (
+                         SELECT c.id, i.image_id,
+                                CASE WHEN i.result ? 'error' AND c.result_image_id = i.image_id
+                                     THEN coalesce(c.result, '{}') || i.result
+                                     ELSE i.result END AS result
+                           FROM containers c JOIN input i USING (id)
+                          WHERE NOT c.removed AND c.facts->'image'->>'id' = i.image_id
+                          ORDER BY c.id FOR UPDATE OF c)
+                     UPDATE containers c
+                        SET result = l.result, result_image_id = l.image_id, updated_at = now()
+                       FROM locked l
+                      WHERE c.id = l.id
+                        AND (c.result, c.result_image_id) IS DISTINCT FROM (l.result, l.image_id)
+                     RETURNING c.id";
+    OF_WATCHER = "SELECT facts FROM containers
+                   WHERE agent = $1 AND watcher = $2 AND NOT removed";
+    BY_IDS = "SELECT facts FROM containers
+               WHERE agent = $1 AND watcher = $2 AND id = ANY ($3) AND NOT removed";
+    STATES = "SELECT c.facts, c.identity_key, c.result, c.result_image_id, c.first_seen_at, p.policy,
+                     r.recorded_at, r.target_digest, r.reason, r.last_error,
+                     o.id, o.kind, o.phase, o.updated_at, o.from_version, o.to_version
+                FROM containers c
+                LEFT JOIN policies p USING (identity_key)
+                LEFT JOIN rolled_back_targets r USING (identity_key)
+                LEFT JOIN update_operations o
+                       ON o.agent = c.agent AND o.watcher = c.watcher AND o.container_name = c.name
+                      AND o.completed_at IS NULL
+               WHERE c.id = ANY ($1) ORDER BY c.id";
+    FORGET_REMOVED = "DELETE FROM containers
+                       WHERE removed AND updated_at < now() - make_interval(secs => $1)";
+}
+
+/// What is known of a container, as far as a listing shows it too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownContainer {
+    pub id: ContainerId,
+    pub name: String,
+    pub status: String,
+    /// `starting`, `healthy` or `unhealthy`.
+    pub health: Option<String>,
+    pub image_id: String,
+    pub repo_digests: Vec<String>,
+}
+
+/// What writing an observation changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContainerChange {
+    /// New, or back after it had been removed.
+    Added,
+    Updated,
+}
+
+/// A watch result and the local image that it was computed for.
+#[derive(Clone, Debug)]
+pub struct NewResult<'a> {
+    pub id: &'a ContainerId,
+    pub image_id: &'a str,
+    pub result: &'a WatchResult,
+}
+
+/// Writes what an engine showed and answers with what that changed. Each id at most once.
+pub async fn upsert(
+    client: &impl GenericClient,
+    watcher: &WatcherRef,
+    observed: &[ContainerFacts],
+) -> Result<Vec<(ContainerId, ContainerChange)>, StoreError> {
+    if observed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<&str> = observed.iter().map(|f| f.id.as_str()).collect();
+    let names: Vec<&str> = observed.iter().map(|f| f.name.as_str()).collect();
+    let identities: Vec<IdentityKey> = observed.iter().map(|f| f.identity_key()).collect();
+    let identities: Vec<&str> = identities.iter().map(IdentityKey::as_str).collect();
+    let statuses: Vec<&str> = observed.iter().map(|f| f.status.as_str()).collect();
+    let facts: Vec<Json<&ContainerFacts>> = observed.iter().map(Json).collect();
+    let statement = client.prepare_cached(UPSERT).await?;
+    let rows = client
+        .query(
+            &statement,
+            &[
+                &watcher.agent,
+                &watcher.name,
+                &ids,
+                &names,
+                &identities,
+                &statuses,
+                &facts,
+            ],
+        )
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let change = match row.get(1) {
+                true => ContainerChange::Added,
+                false => ContainerChange::Updated,
+            };
+            Ok((id(row, 0)?, change))
+        })
+        .collect()
+}
+
+/// Containers that are still listed under one of `names`, which now belong to `owners`.
+pub async fn superseded(
+    client: &impl GenericClient,
+    watcher: &WatcherRef,
+    names: &[&str],
+    owners: &[&str],
+) -> Result<Vec<ContainerId>, StoreError> {
+    let statement = client.prepare_cached(SUPERSEDED).await?;
+    let rows = client
+        .query(
+            &statement,
+            &[&watcher.agent, &watcher.name, &names, &owners],
+        )
+        .await?;
+    rows.iter().map(|row| id(row, 0)).collect()
+}
+
+/// Marks containers as removed and answers with those that were not yet.
+pub async fn remove(
+    client: &impl GenericClient,
+    watcher: &WatcherRef,
+    gone: &[ContainerId],
+) -> Result<Vec<ContainerId>, StoreError> {
+    if gone.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<&str> = gone.iter().map(ContainerId::as_str).collect();
+    let statement = client.prepare_cached(REMOVE).await?;
+    let rows = client
+        .query(&statement, &[&watcher.agent, &watcher.name, &ids])
+        .await?;
+    rows.iter().map(|row| id(row, 0)).collect()
+}
+
+/// Writes results and answers with the containers whose result that changed. Each id at most once.
+pub async fn write_results(
+    client: &impl GenericClient,
+    results: &[NewResult<'_>],
+) -> Result<Vec<ContainerId>, StoreError> {
+    if results.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<&str> = results.iter().map(|r| r.id.as_str()).collect();
+    let images: Vec<&str> = results.iter().map(|r| r.image_id).collect();
+    let values: Vec<Json<&WatchResult>> = results.iter().map(|r| Json(r.result)).collect();
+    let statement = client.prepare_cached(WRITE_RESULTS).await?;
+    let rows = client.query(&statement, &[&ids, &images, &values]).await?;
+    rows.iter().map(|row| id(row, 0)).collect()
+}
+
+/// Everything known about these containers, removed ones included, in the order of their ids.
+pub async fn states(
+    client: &impl GenericClient,
+    ids: &[&str],
+) -> Result<Vec<ContainerState>, StoreError> {
+    let statement = client.prepare_cached(STATES).await?;
+    let rows = client.query(&statement, &[&ids]).await?;
+    let mut states = rows.iter().map(state).collect::<Result<Vec<_>, _>>()?;
+    let candidates: Vec<(usize, String)> = states
+        .iter()
+        .enumerate()
+        .filter_map(|(n, state)| {
+            let result = state.current_result()?;
+            let key = plimsoll_domain::assessment::candidate_key(&state.facts, result)?;
+            Some((n, key))
+        })
+        .collect();
+    if !candidates.is_empty() {
+        let wanted: Vec<sightings::Sighting<'_>> = candidates
+            .iter()
+            .map(|(n, candidate)| (&states[*n].identity_key, candidate.as_str()))
+            .collect();
+        let seen = sightings::first_seen(client, &wanted).await?;
+        for (n, candidate) in &candidates {
+            states[*n].update_detected_at = seen
+                .iter()
+                .find(|s| s.0 == states[*n].identity_key && s.1 == *candidate)
+                .map(|s| s.2);
+        }
+    }
+    Ok(states)
+}
+
+impl Store {
+    /// The containers of an engine that are not removed.
+    pub async fn known_containers(
+        &self,
+        watcher: &WatcherRef,
+    ) -> Result<Vec<KnownContainer>, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(KNOWN).await?;
+        let rows = client
+            .query(&statement, &[&watcher.agent, &watcher.name])
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(KnownContainer {
+                    id: id(row, 0)?,
+                    name: row.get(1),
+                    status: row.get(2),
+                    health: row.get(3),
+                    image_id: row.get::<_, Option<String>>(4).unwrap_or_default(),
+                    repo_digests: row
+                        .try_get::<_, Option<Json<Vec<String>>>>(5)
+                        .map_err(|e| StoreError::corrupt("container facts", e))?
+                        .map(|Json(digests)| digests)
+                        .unwrap_or_default(),
+                })
+            })
+            .collect()
+    }
+
+    /// The facts of an engine's containers, all or the given ones; unknown ids are left out.
+    pub async fn container_facts(
+        &self,
+        watcher: &WatcherRef,
+        only: Option<&[ContainerId]>,
+    ) -> Result<Vec<ContainerFacts>, StoreError> {
+        let client = self.client().await?;
+        let rows = match only {
+            None => {
+                let statement = client.prepare_cached(OF_WATCHER).await?;
+                client
+                    .query(&statement, &[&watcher.agent, &watcher.name])
+                    .await?
+            }
+            Some(ids) => {
+                let ids: Vec<&str> = ids.iter().map(ContainerId::as_str).collect();
+                let statement = client.prepare_cached(BY_IDS).await?;
+                client
+                    .query(&statement, &[&watcher.agent, &watcher.name, &ids])
+                    .await?
+            }
+        };
+        rows.iter().map(|row| json(row, 0)).collect()
+    }
+
+    /// Forgets containers that have been gone for `seconds`. Readers that keep a copy must have
+    /// looked since, or start over.
+    pub async fn forget_removed_containers(&self, seconds: f64) -> Result<u64, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(FORGET_REMOVED).await?;
+        Ok(client.execute(&statement, &[&seconds]).await?)
+    }
+}
+
+fn id(row: &Row, column: usize) -> Result<ContainerId, StoreError> {
+    let text: &str = row.get(column);
+    ContainerId::parse(text).ok_or_else(|| StoreError::corrupt("container id", text))
+}
+
+fn json<T: for<'de> serde::Deserialize<'de>>(row: &Row, column: usize) -> Result<T, StoreError> {
+    row.try_get::<_, Json<T>>(column)
+        .map(|Json(value)| value)
+        .map_err(|e| StoreError::corrupt("container", cause(&e)))
+}
+
+fn state(row: &Row) -> Result<ContainerState, StoreError> {
+    let optional = |e: tokio_postgres::Error| StoreError::corrupt("container", cause(&e));
+    let result: Option<Json<WatchResult>> = row.try_get(2).map_err(optional)?;
+    let policy: Option<Json<UpdatePolicy>> = row.try_get(5).map_err(optional)?;
+    let rolled_back = row
+        .get::<_, Option<chrono::DateTime<chrono::Utc>>>(6)
+        .map(|recorded_at| RolledBackTarget {
+            recorded_at,
+            target_digest: row.get(7),
+            reason: row.get(8),
+            last_error: row.get(9),
+        });
+    let operation = match row.get::<_, Option<Uuid>>(10) {
+        None => None,
+        Some(id) => {
+            let (kind, phase): (&str, &str) = (row.get(11), row.get(12));
+            let phase =
+                Phase::parse(phase).ok_or_else(|| StoreError::corrupt("operation phase", phase))?;
+            Some(OperationSummary {
+                id: OperationId::from_uuid(id),
+                kind: OperationKind::parse(kind)
+                    .ok_or_else(|| StoreError::corrupt("operation kind", kind))?,
+                status: phase.status(),
+                phase,
+                updated_at: row.get(13),
+                from_version: row.get(14),
+                to_version: row.get(15),
+            })
+        }
+    };
+    Ok(ContainerState {
+        facts: json(row, 0)?,
+        identity_key: IdentityKey::from_stored(row.get(1)),
+        result: result.map(|Json(value)| value),
+        result_image_id: row.get(3),
+        policy: policy.map(|Json(value)| value),
+        first_seen_at: row.get(4),
+        update_detected_at: None,
+        rolled_back,
+        operation,
+    })
+}
+
+/// tokio_postgres keeps the reason in the source.
+fn cause(error: &tokio_postgres::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
