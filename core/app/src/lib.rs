@@ -1,13 +1,17 @@
 //! Use cases: authorise, decide, store in one transaction, enqueue. The only thing that handlers
 //! and jobs call.
 
+pub mod containers;
 mod error;
+pub mod freshness;
+pub mod inventory;
 pub mod observations;
 mod settings;
 
 use std::sync::Arc;
 
 pub use error::AppError;
+pub use freshness::{Freshness, Snapshot};
 pub use plimsoll_queue::{self as queue, Queue};
 pub use plimsoll_store::{self as store, Store};
 pub use settings::{AppSettings, Feature, WebhookTokens};
@@ -22,15 +26,18 @@ struct Inner {
     store: Store,
     queue: Queue,
     settings: AppSettings,
+    freshness: Freshness,
 }
 
 impl App {
     pub fn new(store: Store, queue: Queue, settings: AppSettings) -> Self {
+        let freshness = Freshness::new(store.clone(), settings.view_context());
         Self {
             inner: Arc::new(Inner {
                 store,
                 queue,
                 settings,
+                freshness,
             }),
         }
     }
@@ -41,6 +48,11 @@ impl App {
 
     pub fn queue(&self) -> &Queue {
         &self.inner.queue
+    }
+
+    /// The inventory and the version of the access data, no staler than this call.
+    pub async fn snapshot(&self) -> Result<Arc<Snapshot>, AppError> {
+        self.inner.freshness.snapshot().await
     }
 
     pub fn settings(&self) -> &AppSettings {

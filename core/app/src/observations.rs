@@ -99,8 +99,7 @@ impl App {
     }
 
     fn maturity_scale(&self) -> MaturityScale {
-        let days = self.settings().maturity_threshold_days;
-        MaturityScale::from_threshold_days(u16::try_from(days).unwrap_or(u16::MAX))
+        self.settings().view_context().maturity
     }
 
     async fn announce(&self) {

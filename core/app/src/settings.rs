@@ -1,3 +1,4 @@
+use plimsoll_domain::{assessment::MaturityScale, view::ViewContext};
 use secrecy::SecretString;
 
 /// A feature that the operator may switch off.
@@ -34,8 +35,21 @@ pub struct AppSettings {
     /// `DD_SERVER_FEATURE_DELETE`
     pub container_deletion: Feature,
     pub webhooks: WebhookTokens,
-    /// Candidates younger than this many days are `hot` (`DD_UI_MATURITY_THRESHOLD_DAYS`).
-    pub maturity_threshold_days: u32,
+    /// Candidates younger than this many days are `hot` (`DD_UI_MATURITY_THRESHOLD_DAYS`). `None`:
+    /// the contract document's scale, 24 hours and 7 days.
+    pub maturity_threshold_days: Option<u16>,
+}
+
+impl AppSettings {
+    /// What a container's rendering depends on besides the container.
+    pub fn view_context(&self) -> ViewContext {
+        ViewContext {
+            maturity: self
+                .maturity_threshold_days
+                .map(MaturityScale::from_threshold_days)
+                .unwrap_or_default(),
+        }
+    }
 }
 
 impl Default for AppSettings {
@@ -44,7 +58,7 @@ impl Default for AppSettings {
             container_actions: Feature::Enabled,
             container_deletion: Feature::Enabled,
             webhooks: WebhookTokens::Disabled,
-            maturity_threshold_days: 7,
+            maturity_threshold_days: None,
         }
     }
 }

@@ -13,6 +13,7 @@ mod error;
 pub mod events;
 pub mod idempotency;
 pub mod image_details;
+pub mod inventory;
 pub mod jobs;
 mod migrate;
 pub mod policies;
@@ -35,6 +36,7 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
         events::STATEMENTS,
         idempotency::STATEMENTS,
         image_details::STATEMENTS,
+        inventory::STATEMENTS,
         policies::STATEMENTS,
         sightings::STATEMENTS,
         watchers::STATEMENTS,

@@ -99,6 +99,11 @@ impl Store {
         }
     }
 
+    /// Closes a connection that stopped answering, instead of giving it to the next caller.
+    pub fn discard(client: Client) {
+        drop(Client::take(client));
+    }
+
     /// A connection outside the pool whose statements may take `limit`.
     pub(crate) async fn dedicated(&self, limit: Duration) -> Result<Client, StoreError> {
         let mut config = self.config.clone();

@@ -1,0 +1,269 @@
+//! A copy of the inventory that is never older than the request it answers.
+//!
+//! Requests share round trips: one that arrives while a round trip is under way waits for the next,
+//! because only a read that starts after the request arrived has seen everything the client may
+//! know of. A thousand requests at once cost two reads.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, SubsecRound, Utc};
+use plimsoll_domain::view::ViewContext;
+use plimsoll_store::{
+    Client, Store, StoreError,
+    inventory::{self, Mark, REMOVED_ROWS_KEPT},
+};
+use tokio::sync::oneshot;
+
+use crate::{AppError, inventory::Inventory};
+
+/// A request hears `Unavailable` when Postgres has not answered by then (reliability.md P1).
+const DEADLINE: Duration = Duration::from_millis(900);
+
+/// What one read of the database showed.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Moves with every change to users, sessions and tokens: what was derived from them under the
+    /// same number still holds.
+    pub access_version: i64,
+    pub inventory: Arc<Inventory>,
+    /// The database's clock at the read, in whole seconds.
+    pub at: DateTime<Utc>,
+}
+
+/// Gives out snapshots. Cheap to clone.
+#[derive(Clone)]
+pub struct Freshness {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Store,
+    context: ViewContext,
+    state: Mutex<State>,
+}
+
+struct State {
+    waiting: Vec<oneshot::Sender<Outcome>>,
+    /// Absent while a task reads with it.
+    reader: Option<Reader>,
+}
+
+type Outcome = Result<Arc<Snapshot>, Failure>;
+
+/// One failure is told to many.
+#[derive(Clone)]
+enum Failure {
+    Unavailable(String),
+    Internal(String),
+}
+
+impl From<Failure> for AppError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unavailable(why) => StoreError::Unavailable(why).into(),
+            Failure::Internal(why) => AppError::Internal(why),
+        }
+    }
+}
+
+impl Freshness {
+    pub fn new(store: Store, context: ViewContext) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                store,
+                context,
+                state: Mutex::new(State {
+                    waiting: Vec::new(),
+                    reader: Some(Reader::default()),
+                }),
+            }),
+        }
+    }
+
+    /// The state of the database at some moment after this call.
+    ///
+    /// # Errors
+    /// `Unavailable` when Postgres has not answered within 900 ms.
+    pub async fn snapshot(&self) -> Result<Arc<Snapshot>, AppError> {
+        let (sender, receiver) = oneshot::channel();
+        let idle = {
+            let mut state = self.shared.lock();
+            state.waiting.push(sender);
+            state.reader.take()
+        };
+        if let Some(reader) = idle {
+            // A task of its own: a client that goes away must not take the others' answer along.
+            tokio::spawn(Turn::new(self.shared.clone(), reader).run());
+        }
+        match tokio::time::timeout(DEADLINE, receiver).await {
+            Ok(Ok(outcome)) => Ok(outcome?),
+            Ok(Err(_)) => Err(AppError::Internal("the inventory reader ended".to_owned())),
+            Err(_) => Err(Failure::Unavailable("no answer in time".to_owned()).into()),
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One run of round trips, as long as somebody waits.
+struct Turn {
+    shared: Arc<Shared>,
+    reader: Option<Reader>,
+}
+
+impl Turn {
+    fn new(shared: Arc<Shared>, reader: Reader) -> Self {
+        Self {
+            shared,
+            reader: Some(reader),
+        }
+    }
+
+    async fn run(mut self) {
+        while let Some(waiting) = self.next_batch() {
+            let Some(reader) = self.reader.as_mut() else {
+                return;
+            };
+            let outcome = reader.read(&self.shared).await;
+            for sender in waiting {
+                // Whoever left does not miss it.
+                let _ = sender.send(outcome.clone());
+            }
+        }
+    }
+
+    /// Everybody who arrived before this moment; hands the reader back when that is nobody.
+    fn next_batch(&mut self) -> Option<Vec<oneshot::Sender<Outcome>>> {
+        let mut state = self.shared.lock();
+        if state.waiting.is_empty() {
+            state.reader = self.reader.take();
+            return None;
+        }
+        Some(std::mem::take(&mut state.waiting))
+    }
+}
+
+impl Drop for Turn {
+    /// A panic must not leave everybody waiting for a reader that is gone.
+    fn drop(&mut self) {
+        if self.reader.take().is_some() {
+            let mut state = self.shared.lock();
+            state.waiting.clear();
+            state.reader = Some(Reader::default());
+        }
+    }
+}
+
+/// The connection, and the copy as of the last read.
+#[derive(Default)]
+struct Reader {
+    client: Option<Client>,
+    last: Option<Last>,
+}
+
+struct Last {
+    mark: Mark,
+    when: Instant,
+    snapshot: Arc<Snapshot>,
+}
+
+impl Reader {
+    async fn read(&mut self, shared: &Shared) -> Outcome {
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        loop {
+            let held = self.client.is_some();
+            match tokio::time::timeout_at(deadline, self.read_once(shared)).await {
+                // A connection that was kept may have died since; a new one settles it.
+                Ok(Err(StoreError::Unavailable(_))) if held => self.client = None,
+                Ok(Ok(snapshot)) => return Ok(snapshot),
+                Ok(Err(StoreError::Unavailable(why))) => {
+                    self.client = None;
+                    return Err(Failure::Unavailable(why));
+                }
+                Ok(Err(other)) => {
+                    self.client = None;
+                    return Err(Failure::Internal(other.to_string()));
+                }
+                Err(_) => {
+                    if let Some(silent) = self.client.take() {
+                        Store::discard(silent);
+                    }
+                    return Err(Failure::Unavailable("no answer in time".to_owned()));
+                }
+            }
+        }
+    }
+
+    async fn read_once(&mut self, shared: &Shared) -> Result<Arc<Snapshot>, StoreError> {
+        let client = match &mut self.client {
+            Some(client) => client,
+            none => none.insert(shared.store.client().await?),
+        };
+        let now = Instant::now();
+        let last = self
+            .last
+            .as_ref()
+            .filter(|last| now - last.when < REMOVED_ROWS_KEPT / 2);
+        let delta = match last {
+            Some(last) => {
+                let known = |id: &str, xid| last.snapshot.inventory.has(id, xid);
+                inventory::read_changed(client, last.mark, known).await?
+            }
+            None => inventory::read_all(client).await?,
+        };
+        let mark = delta.mark;
+        if last.is_some_and(|last| mark.xmin < last.mark.xmin) {
+            // Transaction numbers only ever rise: this is another database than before, restored
+            // from a backup.
+            let all = inventory::read_all(client).await?;
+            return Ok(self.keep(shared, all, None, now));
+        }
+        let before = last.map(|last| last.snapshot.clone());
+        Ok(self.keep(shared, delta, before, now))
+    }
+
+    fn keep(
+        &mut self,
+        shared: &Shared,
+        delta: inventory::InventoryDelta,
+        before: Option<Arc<Snapshot>>,
+        when: Instant,
+    ) -> Arc<Snapshot> {
+        let mark = delta.mark;
+        let at = mark.read_at.trunc_subsecs(0);
+        let inventory = match &before {
+            Some(before) => before
+                .inventory
+                .updated(delta, &shared.context, before.at, at),
+            None => Some(Inventory::new(delta.changed, &shared.context, at)),
+        };
+        let snapshot = match (inventory, before) {
+            (None, Some(before))
+                if before.at == at && before.access_version == mark.access_version =>
+            {
+                before
+            }
+            (inventory, before) => Arc::new(Snapshot {
+                access_version: mark.access_version,
+                inventory: match (inventory, before) {
+                    (None, Some(before)) => before.inventory.clone(),
+                    (inventory, _) => Arc::new(inventory.unwrap_or_default()),
+                },
+                at,
+            }),
+        };
+        self.last = Some(Last {
+            mark,
+            when,
+            snapshot: snapshot.clone(),
+        });
+        snapshot
+    }
+}
