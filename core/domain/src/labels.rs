@@ -1,5 +1,9 @@
 //! What a container's labels ask for (`dd.*`, older `wud.*`; reference/drydock.md 3).
 
+mod parse;
+
+pub use parse::UserLabels;
+
 use serde::{Deserialize, Serialize};
 
 use crate::policy::UpdatePolicy;
@@ -11,7 +15,8 @@ pub enum TagFamily {
     /// Same prefix, same number of parts, same shape of suffix.
     #[default]
     Strict,
-    /// Any prefix, precision or suffix.
+    /// Any precision and suffix; a leading `v` may come or go. Still never from a release to a
+    /// pre-release.
     Loose,
 }
 
@@ -26,9 +31,9 @@ pub struct HookRules {
     /// Whether a failing `pre` ends the update; Drydock's default is yes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pre_abort: Option<bool>,
-    /// Seconds.
+    /// Milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeout_secs: Option<u32>,
+    pub timeout_ms: Option<u32>,
 }
 
 /// Watching an updated container for some time after the update, and going back by itself.
@@ -37,12 +42,12 @@ pub struct HookRules {
 pub struct RollbackRules {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auto: Option<bool>,
-    /// Seconds.
+    /// Milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub window_secs: Option<u32>,
-    /// Seconds.
+    pub window_ms: Option<u32>,
+    /// Milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub interval_secs: Option<u32>,
+    pub interval_ms: Option<u32>,
     /// Whether a target that was rolled back stays blocked; the default is yes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gate: Option<bool>,

@@ -12,6 +12,7 @@ pub mod iso;
 pub mod job;
 pub mod labels;
 pub mod operation;
+pub mod pattern;
 pub mod policy;
 pub mod redact;
 pub mod view;
