@@ -2,11 +2,16 @@
 //! and jobs call.
 
 pub mod containers;
+mod deletions;
 mod error;
 pub mod freshness;
 pub mod inventory;
 pub mod observations;
+pub mod requests;
 mod settings;
+pub mod updates;
+pub mod watches;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -15,6 +20,7 @@ pub use freshness::{Freshness, Snapshot};
 pub use plimsoll_queue::{self as queue, Queue};
 pub use plimsoll_store::{self as store, Store};
 pub use settings::{AppSettings, Feature, WebhookTokens};
+pub use webhooks::Webhook;
 
 /// What every use case works with. Cheap to clone; holds nothing that another replica would need.
 #[derive(Clone)]

@@ -101,12 +101,6 @@ impl App {
     fn maturity_scale(&self) -> MaturityScale {
         self.settings().view_context().maturity
     }
-
-    async fn announce(&self) {
-        if let Err(error) = self.queue().announce_events().await {
-            tracing::debug!(%error, "events will be read at the next poll");
-        }
-    }
 }
 
 async fn observe(

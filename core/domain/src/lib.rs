@@ -15,4 +15,5 @@ pub mod operation;
 pub mod pattern;
 pub mod policy;
 pub mod redact;
+pub mod target;
 pub mod view;

@@ -40,9 +40,9 @@ statements! {
               SET agent = excluded.agent, watcher = excluded.watcher, name = excluded.name,
                   identity_key = excluded.identity_key, status = excluded.status,
                   facts = excluded.facts, removed = false, updated_at = now()
-              WHERE c.removed OR (c.agent, c.watcher, c.name, c.identity_key, c.status, c.facts)
+              WHERE NOT c.forgotten AND (c.removed OR (c.agent, c.watcher, c.name, c.identity_key, c.status, c.facts)
                     IS DISTINCT FROM (excluded.agent, excluded.watcher, excluded.name,
-                                      excluded.identity_key, excluded.status, excluded.facts)
+                                      excluded.identity_key, excluded.status, excluded.facts))
               RETURNING c.id, coalesce((SELECT p.removed FROM prior p WHERE p.id = c.id), true)";
     /// On one engine a name belongs to one container: whoever else had it has lost it.
     SUPERSEDED = "SELECT id FROM containers
@@ -87,8 +87,11 @@ statements! {
                        ON o.agent = c.agent AND o.watcher = c.watcher AND o.container_name = c.name
                       AND o.completed_at IS NULL
                WHERE c.id = ANY ($1) ORDER BY c.id";
+    /// A forgotten container stays out of sight for as long as this very container exists.
+    FORGET = "UPDATE containers SET removed = true, forgotten = true, updated_at = now()
+               WHERE id = $1 AND NOT removed";
     FORGET_REMOVED = "DELETE FROM containers
-                       WHERE removed AND updated_at < now() - make_interval(secs => $1)";
+                       WHERE removed AND NOT forgotten AND updated_at < now() - make_interval(secs => $1)";
 }
 
 /// What is known of a container, as far as a listing shows it too.
@@ -241,6 +244,13 @@ pub async fn states(
         }
     }
     Ok(states)
+}
+
+/// Takes a container out of sight on request; the next listing does not bring it back. `false` if
+/// it was not there.
+pub async fn forget(client: &impl GenericClient, id: &ContainerId) -> Result<bool, StoreError> {
+    let statement = client.prepare_cached(FORGET).await?;
+    Ok(client.execute(&statement, &[&id.as_str()]).await? == 1)
 }
 
 impl Store {

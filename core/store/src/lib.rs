@@ -7,7 +7,6 @@
 mod statements;
 
 pub mod audit;
-pub mod backups;
 pub mod components;
 pub mod containers;
 mod error;
@@ -16,11 +15,10 @@ pub mod idempotency;
 pub mod image_details;
 pub mod inventory;
 pub mod jobs;
-pub mod journal;
 mod migrate;
 pub mod policies;
 mod pool;
-pub mod rolled_back_targets;
+pub mod requests;
 pub mod sightings;
 pub mod update_operations;
 pub mod watchers;
@@ -36,7 +34,6 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
         audit::STATEMENTS,
         components::STATEMENTS,
         containers::STATEMENTS,
-        backups::STATEMENTS,
         events::STATEMENTS,
         idempotency::STATEMENTS,
         image_details::STATEMENTS,
@@ -46,9 +43,8 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
         watchers::STATEMENTS,
         workers::STATEMENTS,
         jobs::STATEMENTS,
-        journal::STATEMENTS,
-        rolled_back_targets::STATEMENTS,
         update_operations::STATEMENTS,
+        requests::STATEMENTS,
     ]
     .concat()
 }

@@ -1,0 +1,206 @@
+//! What update and rollback requests share: who asks, the idempotency key, and making the
+//! operation durable.
+
+use plimsoll_domain::{
+    access::{Principal, Scope},
+    container::ContainerState,
+    ids::{BackupId, JobId, OperationId},
+    operation::{OperationKind, Phase},
+};
+use plimsoll_store::{
+    StoreError,
+    requests::{KEY_TAKEN, NewRequest},
+    update_operations::{self, NewOperation},
+};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::{App, AppError};
+
+/// Who asks, and under which ids.
+#[derive(Clone, Debug)]
+pub struct RequestContext<'a> {
+    pub principal: &'a Principal,
+    pub request_id: Option<&'a str>,
+    pub idempotency: Option<IdempotencyKey>,
+}
+
+impl RequestContext<'_> {
+    /// Refuses principals without `scope`.
+    pub fn authorise(&self, scope: Scope) -> Result<(), AppError> {
+        if self.principal.may(scope) {
+            Ok(())
+        } else {
+            Err(AppError::Forbidden(format!(
+                "This needs the permission {}",
+                scope.as_str()
+            )))
+        }
+    }
+
+    /// The name under which audit rows and idempotency keys are kept.
+    fn actor(&self) -> &str {
+        self.principal.name()
+    }
+}
+
+/// An `Idempotency-Key` header with what it was sent for. The same key for something else is 422.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    key: String,
+    request_hash: [u8; 32],
+}
+
+impl IdempotencyKey {
+    /// # Errors
+    /// `Invalid` unless the key has 1-255 visible ASCII characters.
+    pub fn new(key: &str, target: &str, body: &[u8]) -> Result<Self, AppError> {
+        let visible = key.bytes().all(|b| (0x20..0x7f).contains(&b));
+        if key.is_empty() || key.len() > 255 || !visible {
+            return Err(AppError::Invalid(
+                "Idempotency-Key must have 1 to 255 visible ASCII characters".to_owned(),
+            ));
+        }
+        let mut hash = Sha256::new();
+        hash.update(target.as_bytes());
+        hash.update([0]);
+        hash.update(body);
+        Ok(Self {
+            key: key.to_owned(),
+            request_hash: hash.finalize().into(),
+        })
+    }
+}
+
+/// What an operation is asked to do to a container.
+pub(crate) struct Request<'a> {
+    pub kind: OperationKind,
+    pub state: &'a ContainerState,
+    pub trigger_name: &'a str,
+    pub from_version: &'a str,
+    pub to_version: &'a str,
+    /// Repository and tag, as a person reads it.
+    pub target_image: &'a str,
+    pub target_digest: Option<&'a str>,
+    pub backup: Option<BackupId>,
+    pub audit_action: &'a str,
+}
+
+impl App {
+    /// The operation an earlier request with the same key made, if there was one.
+    ///
+    /// # Errors
+    /// `Unprocessable` when the key came with another request.
+    pub(crate) async fn replayed(
+        &self,
+        context: &RequestContext<'_>,
+    ) -> Result<Option<OperationId>, AppError> {
+        let Some(key) = &context.idempotency else {
+            return Ok(None);
+        };
+        let known = self
+            .store()
+            .find_idempotency_key(context.actor(), &key.key)
+            .await?;
+        match known {
+            None => Ok(None),
+            Some(known) if known.request_hash == key.request_hash => Ok(Some(known.operation)),
+            Some(_) => Err(AppError::Unprocessable(
+                "This Idempotency-Key was used for another request".to_owned(),
+            )),
+        }
+    }
+
+    /// Makes the operation durable, then wakes a worker. A second request for a container that has
+    /// an active operation gets a conflict that names it; the same idempotency key gets the
+    /// operation it made.
+    pub(crate) async fn accept(
+        &self,
+        request: Request<'_>,
+        context: &RequestContext<'_>,
+    ) -> Result<OperationId, AppError> {
+        let job = JobId::generate();
+        let facts = &request.state.facts;
+        let text = |s: &str| Some(s.to_owned());
+        let operation = NewOperation {
+            id: OperationId::generate(),
+            kind: request.kind,
+            watcher: facts.watcher.clone(),
+            container: facts.id.clone(),
+            container_name: facts.name.clone(),
+            identity: request.state.identity_key.clone(),
+            trigger_name: text(request.trigger_name),
+            from_version: text(request.from_version),
+            to_version: text(request.to_version),
+            target_image: request.target_image.to_owned(),
+            target_digest: request.target_digest.map(str::to_owned),
+            backup: request.backup,
+            actor: context.actor().to_owned(),
+            request_id: context.request_id.map(str::to_owned),
+        };
+        let event = json!({
+            "operationId": operation.id.to_string(),
+            "containerName": facts.name,
+            "containerId": facts.id.as_str(),
+            "kind": request.kind.as_str(),
+            "status": Phase::Prepare.status().as_str(),
+            "phase": Phase::Prepare.as_str(),
+        })
+        .to_string();
+        let new = NewRequest {
+            operation: &operation,
+            job,
+            audit_action: request.audit_action,
+            audit_details: None,
+            event: &event,
+            idempotency: context
+                .idempotency
+                .as_ref()
+                .map(|k| (k.key.as_str(), k.request_hash.as_slice())),
+        };
+        match self.store().accept_operation(&new).await {
+            Ok(()) => {}
+            Err(error) if error.is_constraint(KEY_TAKEN) => {
+                return self.replayed(context).await?.ok_or(AppError::Retry);
+            }
+            Err(error) if error.is_constraint(update_operations::ACTIVE) => {
+                // The same key may have made the operation that is in the way.
+                if let Some(known) = self.replayed(context).await? {
+                    return Ok(known);
+                }
+                return Err(self.active_conflict(request.state, error).await);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        // Durable from here on: what follows only makes it faster.
+        if let Err(error) = self.queue().wake_workers(&facts.watcher, &[job]).await {
+            tracing::warn!(%error, operation = %operation.id, "could not wake a worker; the sweep will");
+        }
+        self.announce().await;
+        Ok(operation.id)
+    }
+
+    /// Tells every replica that there are new events. Without Redis they find them by themselves.
+    pub(crate) async fn announce(&self) {
+        if let Err(error) = self.queue().announce_events().await {
+            tracing::debug!(%error, "could not announce events");
+        }
+    }
+
+    async fn active_conflict(&self, state: &ContainerState, error: StoreError) -> AppError {
+        let facts = &state.facts;
+        match self
+            .store()
+            .active_operation(&facts.watcher, &facts.name)
+            .await
+        {
+            Ok(Some(active)) => AppError::Conflict {
+                message: "Container update already in progress".to_owned(),
+                details: Some(json!({ "operationId": active.to_string() })),
+            },
+            // It ended between the two statements: the caller may simply ask again.
+            Ok(None) => AppError::conflict("Container update already in progress"),
+            Err(_) => error.into(),
+        }
+    }
+}

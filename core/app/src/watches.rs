@@ -1,0 +1,120 @@
+//! Asking for a watch (contract/drydock-container-api.md, "Watch all Containers", "Watch a
+//! Container").
+
+use std::{collections::BTreeMap, time::Duration};
+
+use plimsoll_domain::{
+    access::Scope,
+    ids::{ContainerId, JobId, WatcherRef},
+    job::JobSpec,
+};
+use plimsoll_store::jobs::{self, NewJob};
+use tokio::time::Instant;
+
+use crate::{App, AppError, requests::RequestContext};
+
+/// How a watch that was asked for ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WatchAnswer {
+    /// All jobs ended well; `watchers` took part.
+    Done { watchers: usize },
+    /// Still running when the caller's patience ended. It will run to its end.
+    Running { watchers: usize },
+    /// At least one watcher failed: the first one's message.
+    Failed { message: String },
+}
+
+impl App {
+    /// Watches everything on every watcher, or the given containers, and waits up to `patience`.
+    /// The answers are not older than this request.
+    ///
+    /// # Errors
+    /// `NotFound` when one of the containers is not known.
+    pub async fn watch(
+        &self,
+        containers: Option<&[String]>,
+        patience: Duration,
+        context: &RequestContext<'_>,
+    ) -> Result<WatchAnswer, AppError> {
+        context.authorise(Scope::ContainersWatch)?;
+        let mut targets: BTreeMap<WatcherRef, Vec<ContainerId>> = BTreeMap::new();
+        match containers {
+            Some(ids) => {
+                for id in ids {
+                    let entry = self.get_container(id).await?;
+                    let facts = &entry.state.facts;
+                    targets
+                        .entry(facts.watcher.clone())
+                        .or_default()
+                        .push(facts.id.clone());
+                }
+            }
+            None => {
+                for row in self.store().watchers().await? {
+                    targets.insert(row.watcher, Vec::new());
+                }
+            }
+        }
+        let jobs: Vec<NewJob> = targets
+            .into_iter()
+            .map(|(watcher, containers)| {
+                NewJob::now(
+                    watcher,
+                    JobSpec::Watch {
+                        containers,
+                        fresh: true,
+                    },
+                )
+            })
+            .collect();
+        self.store()
+            .transaction(async |tx| {
+                for job in &jobs {
+                    jobs::insert(tx, job).await?;
+                }
+                Ok::<_, AppError>(())
+            })
+            .await?;
+        for job in &jobs {
+            if let Err(error) = self.queue().wake_workers(&job.watcher, &[job.id]).await {
+                tracing::warn!(%error, "could not wake a worker; the sweep will");
+            }
+        }
+        let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+        self.wait_for_jobs(&ids, patience).await
+    }
+
+    async fn wait_for_jobs(
+        &self,
+        ids: &[JobId],
+        patience: Duration,
+    ) -> Result<WatchAnswer, AppError> {
+        let watchers = ids.len();
+        let deadline = Instant::now() + patience;
+        let mut pause = Duration::from_millis(5);
+        loop {
+            let mut running = false;
+            for id in ids {
+                // A job that is no longer there ended long ago.
+                match self.store().job_state(*id).await? {
+                    Some((state, error)) if state == "failed" => {
+                        return Ok(WatchAnswer::Failed {
+                            message: error.unwrap_or_default(),
+                        });
+                    }
+                    Some((state, _)) if state != "done" => running = true,
+                    _ => {}
+                }
+            }
+            if !running {
+                return Ok(WatchAnswer::Done { watchers });
+            }
+            if Instant::now() >= deadline {
+                return Ok(WatchAnswer::Running { watchers });
+            }
+            // A job announces its end with its events, but a watch that changed nothing has none.
+            tokio::time::sleep(pause.min(deadline - Instant::now())).await;
+            pause = (pause * 3 / 2).min(Duration::from_millis(250));
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Accepting an operation: everything that a 202 promises, in one statement and so in one
+//! transaction and one round trip (DESIGN.md 3.5).
+
+use plimsoll_domain::ids::JobId;
+use uuid::Uuid;
+
+use crate::{Store, StoreError, update_operations::NewOperation};
+
+/// The constraint that a taken idempotency key breaks.
+pub const KEY_TAKEN: &str = "idempotency_keys_pkey";
+
+statements! {
+    /// A unique violation in any part undoes all of it: `update_operations_active` when the
+    /// container has an active operation, `idempotency_keys_pkey` when the key is taken.
+    ACCEPT = "WITH operation AS (
+            INSERT INTO update_operations (id, kind, agent, watcher, container_id, container_name,
+                                           identity_key, trigger_name, from_version, to_version,
+                                           target_image, target_digest, backup_id, actor, request_id)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+        ), job AS (
+            INSERT INTO jobs (id, kind, agent, watcher, spec, operation_id)
+            VALUES ($16, 'operation', $3, $4,
+                    jsonb_build_object('kind', 'operation', 'operation', $1::uuid), $1)
+        ), trail AS (
+            INSERT INTO audit (id, action, container_name, container_image, identity_key,
+                               from_version, to_version, trigger_name, status, details, actor,
+                               request_id, operation_id)
+            VALUES ($17, $18, $6, $11, $7, $9, $10, $8, 'info', $19, $14, $15, $1)
+        ), event AS (
+            INSERT INTO events (type, payload) VALUES ('dd:update-operation-changed', $20)
+        )
+        INSERT INTO idempotency_keys (principal, key, request_hash, operation_id)
+        SELECT $14, $21::text, $22::bytea, $1 WHERE $21::text IS NOT NULL";
+}
+
+/// An accepted operation and what is written with it.
+#[derive(Clone, Debug)]
+pub struct NewRequest<'a> {
+    pub operation: &'a NewOperation,
+    pub job: JobId,
+    pub audit_action: &'a str,
+    pub audit_details: Option<&'a str>,
+    /// JSON of the event that tells clients about the new operation.
+    pub event: &'a str,
+    /// Key and SHA-256 of the request, scoped to the operation's actor.
+    pub idempotency: Option<(&'a str, &'a [u8])>,
+}
+
+impl Store {
+    /// Makes the request durable, or changes nothing.
+    ///
+    /// # Errors
+    /// `Constraint` with [`update_operations::ACTIVE`](crate::update_operations::ACTIVE) when the
+    /// container has an active operation, [`KEY_TAKEN`] when the idempotency key is taken.
+    pub async fn accept_operation(&self, request: &NewRequest<'_>) -> Result<(), StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(ACCEPT).await?;
+        let operation = request.operation;
+        client
+            .execute(
+                &statement,
+                &[
+                    &operation.id.as_uuid(),
+                    &operation.kind.as_str(),
+                    &operation.watcher.agent,
+                    &operation.watcher.name,
+                    &operation.container.as_str(),
+                    &operation.container_name,
+                    &operation.identity.as_str(),
+                    &operation.trigger_name,
+                    &operation.from_version,
+                    &operation.to_version,
+                    &operation.target_image,
+                    &operation.target_digest,
+                    &operation.backup.map(|b| b.as_uuid()),
+                    &operation.actor,
+                    &operation.request_id,
+                    &request.job.as_uuid(),
+                    &Uuid::now_v7(),
+                    &request.audit_action,
+                    &request.audit_details,
+                    &request.event,
+                    &request.idempotency.map(|(key, _)| key),
+                    &request.idempotency.map(|(_, hash)| hash),
+                ],
+            )
+            .await?;
+        Ok(())
+    }
+}
