@@ -7,6 +7,7 @@
 mod statements;
 
 pub mod audit;
+pub mod backups;
 pub mod components;
 pub mod containers;
 mod error;
@@ -15,10 +16,12 @@ pub mod idempotency;
 pub mod image_details;
 pub mod inventory;
 pub mod jobs;
+pub mod journal;
 mod migrate;
 pub mod policies;
 mod pool;
 pub mod requests;
+pub mod rolled_back_targets;
 pub mod sightings;
 pub mod update_operations;
 pub mod watchers;
@@ -45,6 +48,9 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
         jobs::STATEMENTS,
         update_operations::STATEMENTS,
         requests::STATEMENTS,
+        backups::STATEMENTS,
+        journal::STATEMENTS,
+        rolled_back_targets::STATEMENTS,
     ]
     .concat()
 }
