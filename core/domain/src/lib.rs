@@ -5,15 +5,18 @@
 
 pub mod access;
 pub mod assessment;
+pub mod candidate;
 pub mod container;
 pub mod ids;
 pub mod image;
 pub mod iso;
 pub mod job;
 pub mod labels;
+pub mod link;
 pub mod operation;
 pub mod pattern;
 pub mod policy;
 pub mod redact;
+pub mod tag;
 pub mod target;
 pub mod view;

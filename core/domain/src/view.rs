@@ -16,6 +16,8 @@ use crate::container::{
 };
 use crate::iso;
 use crate::labels::TagFamily;
+use crate::link;
+use crate::pattern::Transform;
 use crate::policy::UpdatePolicy;
 
 const DEFAULT_ICON: &str = "mdi:docker";
@@ -161,7 +163,7 @@ pub fn view<'a>(
         transform_tags: rules.transform_tags.as_deref(),
         tag_family: rules.tag_family,
         link_template: rules.link_template.as_deref(),
-        link: None,
+        link: current_link(state),
         trigger_include: rules.trigger_include.as_deref(),
         trigger_exclude: rules.trigger_exclude.as_deref(),
         update_policy: policy,
@@ -188,6 +190,20 @@ pub fn view<'a>(
             .or(facts.source_repo.as_deref()),
         details: &facts.details,
     }
+}
+
+/// The link for the running tag. Templates are rare, and transforms with them rarer still, so that
+/// compiling one here costs less than carrying one more text through every layer.
+fn current_link(state: &ContainerState) -> Option<String> {
+    let rules = &state.facts.rules;
+    let template = rules.link_template.as_deref()?;
+    let tag = state.facts.image.tag.value.as_str();
+    let transform = rules
+        .transform_tags
+        .as_deref()
+        .and_then(|formula| Transform::compile("dd.tag.transform", formula).ok());
+    let transformed = transform.map_or(Cow::Borrowed(tag), |transform| transform.apply(tag));
+    link::render(template, tag, &transformed)
 }
 
 /// The parts of `view` that the clock changes, without rendering.
