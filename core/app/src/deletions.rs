@@ -6,7 +6,7 @@ use plimsoll_store::{
     containers, events,
 };
 
-use crate::{App, AppError, requests::RequestContext};
+use crate::{App, AppError, requests::Caller};
 
 impl App {
     /// Forgets the container until it is re-created. The container on the host is not touched.
@@ -16,9 +16,9 @@ impl App {
     pub async fn forget_container(
         &self,
         container: &str,
-        context: &RequestContext<'_>,
+        caller: &Caller<'_>,
     ) -> Result<(), AppError> {
-        context.authorise(Scope::ContainersDelete)?;
+        caller.authorise(Scope::ContainersDelete)?;
         if !self.settings().container_deletion.is_enabled() {
             return Err(AppError::Forbidden(
                 "Container deletion is disabled".to_owned(),
@@ -30,8 +30,8 @@ impl App {
         let mut entry = NewAudit::new("container-removed", &state.facts.name, AuditStatus::Success);
         entry.identity_key = Some(state.identity_key.as_str());
         entry.details = Some("forgotten on request");
-        entry.actor = Some(context.principal.name());
-        entry.request_id = context.request_id;
+        entry.actor = Some(caller.principal.name());
+        entry.request_id = caller.request_id;
         self.store()
             .transaction(async |tx| {
                 if !containers::forget(tx, &state.facts.id).await? {

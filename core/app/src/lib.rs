@@ -8,6 +8,7 @@ pub mod freshness;
 pub mod inventory;
 pub mod observations;
 pub mod requests;
+pub mod rollbacks;
 mod settings;
 pub mod updates;
 pub mod watches;

@@ -19,13 +19,13 @@ use crate::{App, AppError};
 
 /// Who asks, and under which ids.
 #[derive(Clone, Debug)]
-pub struct RequestContext<'a> {
+pub struct Caller<'a> {
     pub principal: &'a Principal,
     pub request_id: Option<&'a str>,
     pub idempotency: Option<IdempotencyKey>,
 }
 
-impl RequestContext<'_> {
+impl Caller<'_> {
     /// Refuses principals without `scope`.
     pub fn authorise(&self, scope: Scope) -> Result<(), AppError> {
         if self.principal.may(scope) {
@@ -93,14 +93,14 @@ impl App {
     /// `Unprocessable` when the key came with another request.
     pub(crate) async fn replayed(
         &self,
-        context: &RequestContext<'_>,
+        caller: &Caller<'_>,
     ) -> Result<Option<OperationId>, AppError> {
-        let Some(key) = &context.idempotency else {
+        let Some(key) = &caller.idempotency else {
             return Ok(None);
         };
         let known = self
             .store()
-            .find_idempotency_key(context.actor(), &key.key)
+            .find_idempotency_key(caller.actor(), &key.key)
             .await?;
         match known {
             None => Ok(None),
@@ -117,7 +117,7 @@ impl App {
     pub(crate) async fn accept(
         &self,
         request: Request<'_>,
-        context: &RequestContext<'_>,
+        caller: &Caller<'_>,
     ) -> Result<OperationId, AppError> {
         let job = JobId::generate();
         let facts = &request.state.facts;
@@ -135,8 +135,8 @@ impl App {
             target_image: request.target_image.to_owned(),
             target_digest: request.target_digest.map(str::to_owned),
             backup: request.backup,
-            actor: context.actor().to_owned(),
-            request_id: context.request_id.map(str::to_owned),
+            actor: caller.actor().to_owned(),
+            request_id: caller.request_id.map(str::to_owned),
         };
         let event = json!({
             "operationId": operation.id.to_string(),
@@ -153,7 +153,7 @@ impl App {
             audit_action: request.audit_action,
             audit_details: None,
             event: &event,
-            idempotency: context
+            idempotency: caller
                 .idempotency
                 .as_ref()
                 .map(|k| (k.key.as_str(), k.request_hash.as_slice())),
@@ -161,11 +161,11 @@ impl App {
         match self.store().accept_operation(&new).await {
             Ok(()) => {}
             Err(error) if error.is_constraint(KEY_TAKEN) => {
-                return self.replayed(context).await?.ok_or(AppError::Retry);
+                return self.replayed(caller).await?.ok_or(AppError::Retry);
             }
             Err(error) if error.is_constraint(update_operations::ACTIVE) => {
                 // The same key may have made the operation that is in the way.
-                if let Some(known) = self.replayed(context).await? {
+                if let Some(known) = self.replayed(caller).await? {
                     return Ok(known);
                 }
                 return Err(self.active_conflict(request.state, error).await);

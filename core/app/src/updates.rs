@@ -11,7 +11,7 @@ use plimsoll_domain::{
 
 use plimsoll_store::components::ComponentKind;
 
-use crate::{App, AppError, requests::Request, requests::RequestContext};
+use crate::{App, AppError, requests::Caller, requests::Request};
 
 /// Who asked on the user's behalf: decides what is checked and what the audit trail says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,15 +43,15 @@ impl App {
         &self,
         container: &str,
         origin: UpdateOrigin,
-        context: &RequestContext<'_>,
+        caller: &Caller<'_>,
     ) -> Result<OperationId, AppError> {
-        context.authorise(Scope::ContainersUpdate)?;
+        caller.authorise(Scope::ContainersUpdate)?;
         if !self.settings().container_actions.is_enabled() {
             return Err(AppError::Forbidden(
                 "Container actions are disabled".to_owned(),
             ));
         }
-        if let Some(operation) = self.replayed(context).await? {
+        if let Some(operation) = self.replayed(caller).await? {
             return Ok(operation);
         }
         let entry = self.get_container(container).await?;
@@ -71,7 +71,7 @@ impl App {
                 backup: None,
                 audit_action: origin.audit_action(),
             },
-            context,
+            caller,
         )
         .await
     }

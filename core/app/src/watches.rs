@@ -11,7 +11,7 @@ use plimsoll_domain::{
 use plimsoll_store::jobs::{self, NewJob};
 use tokio::time::Instant;
 
-use crate::{App, AppError, requests::RequestContext};
+use crate::{App, AppError, requests::Caller};
 
 /// How a watch that was asked for ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,9 +34,9 @@ impl App {
         &self,
         containers: Option<&[String]>,
         patience: Duration,
-        context: &RequestContext<'_>,
+        caller: &Caller<'_>,
     ) -> Result<WatchAnswer, AppError> {
-        context.authorise(Scope::ContainersWatch)?;
+        caller.authorise(Scope::ContainersWatch)?;
         let mut targets: BTreeMap<WatcherRef, Vec<ContainerId>> = BTreeMap::new();
         match containers {
             Some(ids) => {
