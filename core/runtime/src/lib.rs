@@ -1,4 +1,57 @@
 //! What every Plimsoll process needs around its work: configuration, telemetry, orderly shutdown,
 //! child processes.
 
+pub mod args;
 pub mod child;
+pub mod settings;
+pub mod shutdown;
+pub mod telemetry;
+
+pub use args::{CommonArgs, SETTINGS_HELP};
+pub use settings::{Secret, Settings, SettingsError};
+
+/// What a `main` needs before it starts its work.
+pub struct Runtime {
+    pub settings: Settings,
+    /// Cancelled at SIGTERM or SIGINT.
+    pub shutdown: tokio_util::sync::CancellationToken,
+    _telemetry: telemetry::Telemetry,
+}
+
+/// Installs the TLS provider, reads the settings, starts logging, and listens for signals. The
+/// first thing a `main` does, inside its tokio runtime.
+///
+/// # Errors
+/// A configuration that cannot be used, worded for people.
+pub fn init(args: &CommonArgs, service: &'static str) -> anyhow::Result<Runtime> {
+    install_tls();
+    let loaded = Settings::load(args, utf8_environment())?;
+    let telemetry = telemetry::init(&loaded.settings, service)?;
+    for notice in &loaded.notices {
+        match notice {
+            settings::Notice::Unknown { .. } | settings::Notice::LoosePermissions { .. } => {
+                tracing::warn!("{notice}");
+            }
+            settings::Notice::Ignored { .. } | settings::Notice::File { .. } => {
+                tracing::info!("{notice}");
+            }
+        }
+    }
+    Ok(Runtime {
+        settings: loaded.settings,
+        shutdown: shutdown::on_signal()?,
+        _telemetry: telemetry,
+    })
+}
+
+/// Makes ring the process's TLS provider. May be called any number of times.
+pub fn install_tls() {
+    // The error says that one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// The environment. Variables that are not UTF-8 cannot be ours.
+fn utf8_environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}

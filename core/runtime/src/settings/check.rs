@@ -1,0 +1,162 @@
+//! Settings that are each well-formed and yet cannot all be meant.
+
+use secrecy::ExposeSecret;
+
+use super::leaf::TrustProxy;
+use super::tree::{SameSite, Settings};
+
+/// Registry types that are understood. The others of Drydock's need a token service of their own.
+pub const REGISTRY_TYPES: &[&str] = &[
+    "artifactory",
+    "codeberg",
+    "custom",
+    "forgejo",
+    "ghcr",
+    "gitea",
+    "gitlab",
+    "harbor",
+    "hub",
+    "lscr",
+    "nexus",
+    "quay",
+];
+
+/// What contradicts what, each naming the settings. Names are given without a prefix's variants:
+/// as `PLIMSOLL_…`.
+pub fn contradictions(settings: &Settings) -> Vec<String> {
+    let mut found = Vec::new();
+    let webhook = &settings.server.webhook;
+    let tokens = [
+        ("WATCHALL", &webhook.tokens.watchall),
+        ("WATCH", &webhook.tokens.watch),
+        ("UPDATE", &webhook.tokens.update),
+    ];
+    let missing: Vec<&str> = tokens
+        .iter()
+        .filter(|(_, token)| token.is_none())
+        .map(|(name, _)| *name)
+        .collect();
+    if !missing.is_empty() && missing.len() < tokens.len() {
+        found.push(format!(
+            "PLIMSOLL_SERVER_WEBHOOK_TOKENS_{}: not set, but another of the three \
+             PLIMSOLL_SERVER_WEBHOOK_TOKENS_ is; set all three or none",
+            missing.join(" and _")
+        ));
+    }
+    if webhook.enabled && webhook.token.is_none() && missing.len() == tokens.len() {
+        found.push(
+            "PLIMSOLL_SERVER_WEBHOOK_ENABLED: webhooks need PLIMSOLL_SERVER_WEBHOOK_TOKEN, or all \
+             of PLIMSOLL_SERVER_WEBHOOK_TOKENS_WATCHALL, _WATCH and _UPDATE"
+                .into(),
+        );
+    }
+    if let Some(token) = &settings.server.metrics.token
+        && token.expose_secret().chars().count() < 16
+    {
+        found.push("PLIMSOLL_SERVER_METRICS_TOKEN: shorter than 16 characters".into());
+    }
+    if settings.server.cookie.samesite == SameSite::None
+        && settings.server.trustproxy == TrustProxy::None
+        && !is_https(&settings.public_url)
+    {
+        found.push(
+            "PLIMSOLL_SERVER_COOKIE_SAMESITE: none needs https; set PLIMSOLL_PUBLIC_URL to an \
+             https address, or PLIMSOLL_SERVER_TRUSTPROXY if a proxy ends TLS"
+                .into(),
+        );
+    }
+    if let Some(url) = &settings.public_url
+        && !url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
+    {
+        found.push(format!(
+            "PLIMSOLL_PUBLIC_URL: {url:?} is not an http or https address"
+        ));
+    }
+    for (name, user) in &settings.auth.basic {
+        let name = name.to_uppercase();
+        if user.user.is_empty() {
+            found.push(format!(
+                "PLIMSOLL_AUTH_BASIC_{name}_USER: not set, but _HASH is"
+            ));
+        }
+        if user.hash.as_ref().is_none_or(|hash| hash.is_empty()) {
+            found.push(format!(
+                "PLIMSOLL_AUTH_BASIC_{name}_HASH: not set, but _USER is"
+            ));
+        }
+    }
+    if settings.anonymous_auth_confirm && !settings.auth.basic.is_empty() {
+        found.push(
+            "PLIMSOLL_ANONYMOUS_AUTH_CONFIRM: lets everyone in, but PLIMSOLL_AUTH_BASIC_ names \
+             users; remove one of them"
+                .into(),
+        );
+    }
+    watchers(settings, &mut found);
+    registries(settings, &mut found);
+    if settings.update.post_start_liveness_grace_ms.0 < std::time::Duration::from_secs(1) {
+        found.push("PLIMSOLL_UPDATE_POST_START_LIVENESS_GRACE_MS: less than a second".into());
+    }
+    found
+}
+
+fn watchers(settings: &Settings, found: &mut Vec<String>) {
+    for (name, watcher) in &settings.watcher {
+        let prefix = format!("PLIMSOLL_WATCHER_{}", name.to_uppercase());
+        if watcher.socket.is_some() && watcher.host.is_some() {
+            found.push(format!(
+                "{prefix}_SOCKET and {prefix}_HOST: set one of them"
+            ));
+        }
+        if watcher.certfile.is_some() != watcher.keyfile.is_some() {
+            found.push(format!(
+                "{prefix}_CERTFILE and {prefix}_KEYFILE: set both or none"
+            ));
+        }
+        if !(1..=365).contains(&watcher.maturity_min_age_days) {
+            found.push(format!("{prefix}_MATURITY_MIN_AGE_DAYS: not from 1 to 365"));
+        }
+    }
+}
+
+fn registries(settings: &Settings, found: &mut Vec<String>) {
+    for (kind, instances) in &settings.registry {
+        if !REGISTRY_TYPES.contains(&kind.as_str()) {
+            found.push(format!(
+                "PLIMSOLL_REGISTRY_{}_…: there is no such type of registry; the types are {}",
+                kind.to_uppercase(),
+                REGISTRY_TYPES.join(", ")
+            ));
+            continue;
+        }
+        for (name, registry) in instances {
+            let prefix = format!(
+                "PLIMSOLL_REGISTRY_{}_{}",
+                kind.to_uppercase(),
+                name.to_uppercase()
+            );
+            if registry.auth.is_some() && registry.login.is_some() {
+                found.push(format!("{prefix}_AUTH and {prefix}_LOGIN: set one of them"));
+            }
+            if registry.login.is_some() && registry.password.is_none() && registry.token.is_none() {
+                found.push(format!("{prefix}_PASSWORD: not set, but _LOGIN is"));
+            }
+            if registry.login.is_none() && registry.password.is_some() {
+                found.push(format!("{prefix}_LOGIN: not set, but _PASSWORD is"));
+            }
+            if registry.clientcert.is_some() != registry.clientkey.is_some() {
+                found.push(format!(
+                    "{prefix}_CLIENTCERT and {prefix}_CLIENTKEY: set both or none"
+                ));
+            }
+            if kind == "custom" && registry.url.is_none() {
+                found.push(format!("{prefix}_URL: a custom registry needs its address"));
+            }
+        }
+    }
+}
+
+fn is_https(url: &Option<String>) -> bool {
+    url.as_deref()
+        .is_some_and(|url| url.starts_with("https://"))
+}

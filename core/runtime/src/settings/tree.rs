@@ -1,0 +1,396 @@
+//! Every setting, once: its type, its default and its meaning. The comments are the reference that
+//! `docs/settings.md` and `plimsoll-api settings` print.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
+
+use chrono_tz::Tz;
+
+use super::leaf::{Cron, Leaf, Millis, Secret, Setting, TrustProxy, choice};
+use super::names::{Entry, Segment};
+
+/// Declares sections: each field becomes a documented setting named after it.
+macro_rules! sections {
+    ($(
+        $(#[doc = $section_doc:literal])*
+        pub struct $name:ident {
+            $(
+                $(#[doc = $doc:literal])*
+                pub $field:ident: $type:ty = $default:expr,
+            )*
+        }
+    )+) => { $(
+        $(#[doc = $section_doc])*
+        #[derive(Clone, Debug)]
+        pub struct $name {
+            $($(#[doc = $doc])* pub $field: $type,)*
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+
+        impl Setting for $name {
+            fn describe(&self, path: &[Segment], _doc: &'static str, out: &mut Vec<Entry>) {
+                $({
+                    let mut path = path.to_vec();
+                    path.push(Segment::Fixed(stringify!($field)));
+                    self.$field.describe(&path, concat!($($doc),*), out);
+                })*
+            }
+
+            fn set(&mut self, path: &[String], value: &str) -> Result<(), String> {
+                let (field, rest) = path.split_first().ok_or("it is a section, not a value")?;
+                match field.as_str() {
+                    $(stringify!($field) => self.$field.set(rest, value),)*
+                    _ => Err("there is no such setting".into()),
+                }
+            }
+        }
+    )+ };
+}
+
+choice! {
+    /// When browsers send the session cookie to us from other sites.
+    SameSite { Lax => "lax", Strict => "strict", None => "none" }
+}
+
+choice! {
+    LogFormat { Text => "text", Json => "json" }
+}
+
+choice! {
+    LogLevel {
+        Error => "error",
+        Warn => "warn",
+        Info => "info",
+        Debug => "debug",
+        Trace => "trace",
+    }
+}
+
+choice! {
+    Protocol { Http => "http", Https => "https" }
+}
+
+choice! {
+    /// Which updates a policy lets through.
+    MaturityMode {
+        All => "all",
+        /// Only candidates that have been known for some days.
+        Mature => "mature",
+    }
+}
+
+choice! {
+    /// How far a tag may climb.
+    TagFamily {
+        /// Same prefix, number of parts and suffix family.
+        Strict => "strict",
+        Loose => "loose",
+    }
+}
+
+choice! {
+    /// The largest kind of update that a trigger runs for.
+    Threshold {
+        All => "all",
+        Major => "major",
+        Minor => "minor",
+        Patch => "patch",
+        MajorOnly => "major-only",
+        MinorOnly => "minor-only",
+        Digest => "digest",
+        AllNoDigest => "all-no-digest",
+        MajorNoDigest => "major-no-digest",
+        MinorNoDigest => "minor-no-digest",
+        PatchNoDigest => "patch-no-digest",
+        MajorOnlyNoDigest => "major-only-no-digest",
+        MinorOnlyNoDigest => "minor-only-no-digest",
+    }
+}
+
+sections! {
+    /// The whole configuration of every Plimsoll process.
+    pub struct Settings {
+        /// Where the HTTP API listens.
+        pub listen: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 3000)),
+        /// Where `plimsoll` keeps its Postgres, its Redis and their logs. Made if absent.
+        pub data_dir: PathBuf = PathBuf::from(".plimsoll"),
+        /// The address under which browsers reach the API, such as `https://plimsoll.example.org`.
+        pub public_url: Option<String> = None,
+        /// Lets everyone in without credentials. Only for machines that nobody else can reach.
+        pub anonymous_auth_confirm: bool = false,
+        /// Whether the watcher `local`, on Docker's default socket, exists when no watcher is configured.
+        pub local_watcher: bool = true,
+        pub database: Database = Database::default(),
+        pub redis: Redis = Redis::default(),
+        pub docker: Docker = Docker::default(),
+        pub server: Server = Server::default(),
+        pub auth: Auth = Auth::default(),
+        pub session: Session = Session::default(),
+        pub watcher: BTreeMap<String, Watcher> = BTreeMap::new(),
+        pub registry: BTreeMap<String, BTreeMap<String, Registry>> = BTreeMap::new(),
+        pub trigger: Triggers = Triggers::default(),
+        pub update: Update = Update::default(),
+        pub worker: Worker = Worker::default(),
+        pub ui: Ui = Ui::default(),
+        pub sse: Sse = Sse::default(),
+        pub outbound: Outbound = Outbound::default(),
+        pub log: Log = Log::default(),
+        pub telemetry: Telemetry = Telemetry::default(),
+    }
+
+    pub struct Database {
+        /// Postgres, as a libpq URL: `postgresql://user:password@host/database`. `DATABASE_URL` means the same. `plimsoll` runs a server of its own when it is absent.
+        pub url: Option<Secret> = None,
+        /// Connections that one process may open.
+        pub max_connections: u16 = 16,
+    }
+
+    pub struct Redis {
+        /// Redis, as a URL: `redis://host:6379`, `rediss://…` for TLS, `redis+unix:///path`. `REDIS_URL` means the same. `plimsoll` runs a server of its own when it is absent.
+        pub url: Option<Secret> = None,
+    }
+
+    pub struct Docker {
+        /// The engine of the watcher `local`: `unix:///path` or `tcp://host:port`. `DOCKER_HOST` means the same.
+        pub host: Option<String> = None,
+        /// Whether `docker.host` is reached by TLS. `DOCKER_TLS_VERIFY` means the same.
+        pub tls_verify: Option<bool> = None,
+        /// The directory of `ca.pem`, `cert.pem` and `key.pem` for it. `DOCKER_CERT_PATH` means the same.
+        pub cert_path: Option<PathBuf> = None,
+        /// The directory of Docker's `config.json`, for registry credentials. `DOCKER_CONFIG` means the same; absent, it is `~/.docker`.
+        pub config: Option<PathBuf> = None,
+    }
+
+    pub struct Server {
+        /// The port to listen on, instead of the one in `listen`.
+        pub port: Option<u16> = None,
+        /// This installation's name, as it is shown to people.
+        pub name: Option<String> = None,
+        /// Reverse proxies whose `X-Forwarded-*` headers are believed.
+        pub trustproxy: TrustProxy = TrustProxy::None,
+        pub cookie: Cookie = Cookie::default(),
+        pub feature: Features = Features::default(),
+        pub session: SessionLimits = SessionLimits::default(),
+        pub ratelimit: RateLimit = RateLimit::default(),
+        pub compression: Compression = Compression::default(),
+        pub metrics: Metrics = Metrics::default(),
+        pub webhook: Webhook = Webhook::default(),
+    }
+
+    pub struct Cookie {
+        /// `SameSite` of the session cookie. `none` needs an https `public_url` or a trusted proxy.
+        pub samesite: SameSite = SameSite::Lax,
+    }
+
+    pub struct Features {
+        /// Whether containers may be removed from the inventory through the API.
+        pub delete: bool = true,
+        /// Whether containers may be updated, rolled back, started and stopped through the API.
+        pub containeractions: bool = true,
+    }
+
+    pub struct SessionLimits {
+        /// Sessions one user may have; the oldest ends when there would be more.
+        pub maxconcurrentsessions: u16 = 5,
+    }
+
+    pub struct RateLimit {
+        /// Requests per client in 15 minutes. 0: no limit.
+        pub max: u32 = 1000,
+        /// Whether logged-in clients are counted by who they are, not by address.
+        pub identitykeying: bool = false,
+    }
+
+    pub struct Compression {
+        /// Whether answers are compressed for clients that accept it.
+        pub enabled: bool = true,
+        /// Smallest answer that is compressed, in bytes.
+        pub threshold: u32 = 1024,
+    }
+
+    pub struct Metrics {
+        /// Whether `/metrics` needs credentials.
+        pub auth: bool = true,
+        /// A bearer token for `/metrics` alone, at least 16 characters.
+        pub token: Option<Secret> = None,
+    }
+
+    pub struct Webhook {
+        /// Whether `/api/v1/webhook/*` exists.
+        pub enabled: bool = false,
+        /// The bearer token of all webhooks.
+        pub token: Option<Secret> = None,
+        pub tokens: WebhookTokens = WebhookTokens::default(),
+    }
+
+    pub struct WebhookTokens {
+        /// The bearer token of `/webhook/watch`. All three or none.
+        pub watchall: Option<Secret> = None,
+        /// The bearer token of `/webhook/watch/{name}`. All three or none.
+        pub watch: Option<Secret> = None,
+        /// The bearer token of `/webhook/update/{name}`. All three or none.
+        pub update: Option<Secret> = None,
+    }
+
+    pub struct Auth {
+        pub basic: BTreeMap<String, BasicUser> = BTreeMap::new(),
+        /// Failed logins after which an account is locked.
+        pub account_lockout_max_attempts: u32 = 5,
+        /// Failed logins after which an address is locked out.
+        pub ip_lockout_max_attempts: u32 = 25,
+        /// The span in which failed logins are counted.
+        pub lockout_window_ms: Millis = Millis::new(900_000),
+        /// How long a lock lasts.
+        pub lockout_duration_ms: Millis = Millis::new(900_000),
+        /// Passwords that are checked at the same time; more answer 429.
+        pub max_concurrent_login_attempts: u16 = 2,
+    }
+
+    pub struct BasicUser {
+        /// The user's name.
+        pub user: String = String::new(),
+        /// The hash of the user's password: argon2id in PHC form, or one of the older forms that Drydock reads.
+        pub hash: Option<Secret> = None,
+    }
+
+    pub struct Session {
+        /// Signs sessions. Made and kept in the database when absent.
+        pub secret: Option<Secret> = None,
+    }
+
+    pub struct Watcher {
+        /// The engine's Unix socket.
+        pub socket: Option<String> = None,
+        /// The engine's host, instead of a socket.
+        pub host: Option<String> = None,
+        /// The engine's port.
+        pub port: Option<u16> = None,
+        /// How the host is reached; `https` when a TLS file is given, else `http`.
+        pub protocol: Option<Protocol> = None,
+        /// Certificate authority of the engine, PEM.
+        pub cafile: Option<PathBuf> = None,
+        /// Our certificate for the engine, PEM.
+        pub certfile: Option<PathBuf> = None,
+        /// The key of `certfile`, PEM.
+        pub keyfile: Option<PathBuf> = None,
+        /// When registries are asked for newer images.
+        pub cron: Cron = Cron::parse("0 */6 * * *").expect("the default is valid"),
+        /// The time zone of `cron`.
+        pub timezone: Tz = Tz::UTC,
+        /// A random delay, at most this long, after each time that `cron` names.
+        pub jitter: Millis = Millis::new(60_000),
+        /// Whether containers without the label `dd.watch` are watched.
+        pub watchbydefault: bool = true,
+        /// Whether containers that do not run are watched.
+        pub watchall: bool = false,
+        /// Whether the engine's events are followed, so that the inventory is live.
+        pub watchevents: bool = true,
+        /// Whether a watch runs at start.
+        pub watchatstart: bool = true,
+        /// How tags are compared for containers without the label `dd.tag.family`.
+        pub tag_family: TagFamily = TagFamily::Strict,
+        /// Which candidates are offered for containers without a policy of their own.
+        pub maturity_mode: MaturityMode = MaturityMode::All,
+        /// Days after which a candidate is mature, 1 to 365.
+        pub maturity_min_age_days: u16 = 7,
+    }
+
+    pub struct Registry {
+        /// Address of the registry, such as `https://registry.example.org`. `http://` for plain HTTP.
+        pub url: Option<String> = None,
+        /// Where tokens are fetched, for registries that keep it apart.
+        pub authurl: Option<String> = None,
+        /// User name (hub, custom, harbor and their like).
+        pub login: Option<String> = None,
+        /// Password of `login`.
+        pub password: Option<Secret> = None,
+        /// `login:password` in base64, instead of the two.
+        pub auth: Option<Secret> = None,
+        /// User name (ghcr).
+        pub username: Option<String> = None,
+        /// Access token (ghcr, gitlab, hub, quay).
+        pub token: Option<Secret> = None,
+        /// Namespace of a robot account (quay).
+        pub namespace: Option<String> = None,
+        /// Name of a robot account (quay).
+        pub account: Option<String> = None,
+        /// Certificate authority of the registry, PEM.
+        pub cafile: Option<PathBuf> = None,
+        /// Our certificate for the registry, PEM.
+        pub clientcert: Option<PathBuf> = None,
+        /// The key of `clientcert`, PEM.
+        pub clientkey: Option<PathBuf> = None,
+        /// Accepts any certificate.
+        pub insecure: bool = false,
+    }
+
+    pub struct Triggers {
+        pub docker: BTreeMap<String, DockerTrigger> = BTreeMap::new(),
+    }
+
+    pub struct DockerTrigger {
+        /// Whether the trigger exists. Without one, containers are watched but not updated.
+        pub enabled: bool = true,
+        /// Whether images are removed that no container and no kept backup needs any more.
+        pub prune: bool = false,
+        /// Pulls and checks, but changes no container.
+        pub dryrun: bool = false,
+        /// Longest wait for a container with `--rm` to disappear.
+        pub autoremovetimeout: Millis = Millis::new(10_000),
+        /// Ways back that are kept for each container.
+        pub backupcount: u16 = 3,
+        /// The largest kind of update that is run.
+        pub threshold: Threshold = Threshold::All,
+    }
+
+    pub struct Update {
+        /// Updates that one worker runs at the same time. 0: no limit.
+        pub max_concurrent: u16 = 0,
+        /// How long a container without a healthcheck must run before its update counts as done, at least a second. The label `dd.rollback.window` overrides it.
+        pub post_start_liveness_grace_ms: Millis = Millis::new(10_000),
+        /// Days that ended operations are kept.
+        pub operation_retention_days: u32 = 30,
+        /// Operations that are kept for each container.
+        pub operation_max_entries: u32 = 500,
+    }
+
+    pub struct Worker {
+        /// Name of the agent that a worker on another host is. Empty: this installation's own worker.
+        pub agent: String = String::new(),
+        /// Jobs that one worker runs at the same time.
+        pub concurrency: u16 = 8,
+    }
+
+    pub struct Ui {
+        /// Candidates younger than this many days are `hot`.
+        pub maturity_threshold_days: u32 = 7,
+    }
+
+    pub struct Sse {
+        /// Open event streams per process.
+        pub max_clients: u32 = 500,
+    }
+
+    pub struct Outbound {
+        /// Longest wait for a registry's answer.
+        pub http_timeout_ms: Millis = Millis::new(30_000),
+    }
+
+    pub struct Log {
+        /// Least important level that is logged.
+        pub level: LogLevel = LogLevel::Info,
+        /// `json` for machines.
+        pub format: LogFormat = LogFormat::Text,
+    }
+
+    pub struct Telemetry {
+        /// Where traces are sent by OTLP over HTTP. `OTEL_EXPORTER_OTLP_ENDPOINT` means the same. Absent: nowhere.
+        pub otlp_endpoint: Option<String> = None,
+    }
+}
