@@ -4,6 +4,7 @@
 pub mod containers;
 mod deletions;
 mod error;
+pub mod events;
 pub mod freshness;
 pub mod inventory;
 pub mod observations;
@@ -17,6 +18,7 @@ mod webhooks;
 use std::sync::Arc;
 
 pub use error::AppError;
+pub use events::Events;
 pub use freshness::{Freshness, Snapshot};
 pub use plimsoll_queue::{self as queue, Queue};
 pub use plimsoll_store::{self as store, Store};
@@ -34,10 +36,12 @@ struct Inner {
     queue: Queue,
     settings: AppSettings,
     freshness: Freshness,
+    events: Events,
 }
 
 impl App {
     pub fn new(store: Store, queue: Queue, settings: AppSettings) -> Self {
+        let events = Events::new(store.clone(), queue.clone());
         let freshness = Freshness::new(store.clone(), settings.view_context());
         Self {
             inner: Arc::new(Inner {
@@ -45,6 +49,7 @@ impl App {
                 queue,
                 settings,
                 freshness,
+                events,
             }),
         }
     }
@@ -60,6 +65,11 @@ impl App {
     /// The inventory and the version of the access data, no staler than this call.
     pub async fn snapshot(&self) -> Result<Arc<Snapshot>, AppError> {
         self.inner.freshness.snapshot().await
+    }
+
+    /// What happens, as it happens.
+    pub fn events(&self) -> &Events {
+        &self.inner.events
     }
 
     pub fn settings(&self) -> &AppSettings {

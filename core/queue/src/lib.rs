@@ -9,6 +9,8 @@ pub mod budget;
 mod events;
 mod jobs;
 pub mod registry_cache;
+pub mod rpc;
+mod streams;
 
 use std::{sync::Arc, time::Duration};
 

@@ -21,10 +21,20 @@ statements! {
               WHERE (xid, id) > ($1::bigint::text::xid8, $2)
                 AND xid < pg_snapshot_xmin(pg_current_snapshot())
               ORDER BY xid, id LIMIT $3";
-    /// Whether the event a client saw last is still kept: only then is a replay complete.
-    KEPT = "SELECT EXISTS (SELECT 1 FROM events WHERE xid = $1::bigint::text::xid8 AND id = $2)";
-    EXPIRE = "DELETE FROM events WHERE created_at < now() - make_interval(secs => $1)
-                 OR id < (SELECT max(id) FROM events) - $2";
+    /// Rows that are there and may not be given out yet, because an older transaction is open.
+    UNSETTLED = "SELECT EXISTS (SELECT 1 FROM events
+                                 WHERE xid >= pg_snapshot_xmin(pg_current_snapshot()))";
+    /// Whether the event a client saw last is still kept: only then is a replay complete. The
+    /// place before the first event of all is kept as long as no event was forgotten.
+    KEPT = "SELECT CASE WHEN $2 = 0 THEN coalesce((SELECT min(id) FROM events), 1) = 1
+                   ELSE EXISTS (SELECT 1 FROM events WHERE xid = $1::bigint::text::xid8 AND id = $2)
+                   END";
+    /// The newest event stays: a client that saw it last has missed nothing.
+    EXPIRE = "DELETE FROM events
+               WHERE (created_at < now() - make_interval(secs => $1)
+                      OR id < (SELECT max(id) FROM events) - $2)
+                 AND (xid, id) < (SELECT e.xid, e.id FROM events e
+                                   ORDER BY e.xid DESC, e.id DESC LIMIT 1)";
 }
 
 /// Where a reader stands: `<transaction>-<event>`, which is also the SSE event id. The same on
@@ -123,6 +133,13 @@ impl Store {
                 payload: row.get(3),
             })
             .collect())
+    }
+
+    /// Whether there are events that the next read may give out without a new one being written.
+    pub async fn has_unsettled_events(&self) -> Result<bool, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(UNSETTLED).await?;
+        Ok(client.query_one(&statement, &[]).await?.get(0))
     }
 
     /// Whether a client that saw `position` last can be given everything since.
