@@ -19,6 +19,7 @@ pub mod pattern;
 pub mod policy;
 pub mod recovery;
 pub mod redact;
+pub mod schedule;
 pub mod tag;
 pub mod target;
 pub mod view;

@@ -74,7 +74,12 @@ statements! {
                         AND (c.result, c.result_image_id) IS DISTINCT FROM (l.result, l.image_id)
                      RETURNING c.id";
     OF_WATCHER = "SELECT facts FROM containers
-                   WHERE agent = $1 AND watcher = $2 AND NOT removed";
+                   WHERE agent = $1 AND watcher = $2 AND NOT removed
+                     AND ($3::text[] IS NULL OR status = ANY ($3))";
+    /// No watch has spoken about the image that they run.
+    UNCHECKED = "SELECT facts FROM containers
+                  WHERE agent = $1 AND watcher = $2 AND NOT removed
+                    AND result_image_id IS DISTINCT FROM facts->'image'->>'id'";
     BY_IDS = "SELECT facts FROM containers
                WHERE agent = $1 AND watcher = $2 AND id = ANY ($3) AND NOT removed";
     STATES = "SELECT c.facts, c.identity_key, c.result, c.result_image_id, c.first_seen_at, p.policy,
@@ -282,28 +287,45 @@ impl Store {
             .collect()
     }
 
-    /// The facts of an engine's containers, all or the given ones; unknown ids are left out.
+    /// The facts of an engine's containers, of all or of those in one of `statuses`.
     pub async fn container_facts(
         &self,
         watcher: &WatcherRef,
-        only: Option<&[ContainerId]>,
+        statuses: Option<&[&str]>,
     ) -> Result<Vec<ContainerFacts>, StoreError> {
         let client = self.client().await?;
-        let rows = match only {
-            None => {
-                let statement = client.prepare_cached(OF_WATCHER).await?;
-                client
-                    .query(&statement, &[&watcher.agent, &watcher.name])
-                    .await?
-            }
-            Some(ids) => {
-                let ids: Vec<&str> = ids.iter().map(ContainerId::as_str).collect();
-                let statement = client.prepare_cached(BY_IDS).await?;
-                client
-                    .query(&statement, &[&watcher.agent, &watcher.name, &ids])
-                    .await?
-            }
-        };
+        let statement = client.prepare_cached(OF_WATCHER).await?;
+        let rows = client
+            .query(&statement, &[&watcher.agent, &watcher.name, &statuses])
+            .await?;
+        rows.iter().map(|row| json(row, 0)).collect()
+    }
+
+    /// The facts of the given containers of an engine; unknown ids are left out.
+    pub async fn container_facts_by_id(
+        &self,
+        watcher: &WatcherRef,
+        ids: &[ContainerId],
+    ) -> Result<Vec<ContainerFacts>, StoreError> {
+        let ids: Vec<&str> = ids.iter().map(ContainerId::as_str).collect();
+        let client = self.client().await?;
+        let statement = client.prepare_cached(BY_IDS).await?;
+        let rows = client
+            .query(&statement, &[&watcher.agent, &watcher.name, &ids])
+            .await?;
+        rows.iter().map(|row| json(row, 0)).collect()
+    }
+
+    /// The facts of containers whose present image no watch has spoken about yet.
+    pub async fn unchecked_containers(
+        &self,
+        watcher: &WatcherRef,
+    ) -> Result<Vec<ContainerFacts>, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(UNCHECKED).await?;
+        let rows = client
+            .query(&statement, &[&watcher.agent, &watcher.name])
+            .await?;
         rows.iter().map(|row| json(row, 0)).collect()
     }
 

@@ -24,6 +24,7 @@ statements! {
             WHERE agent = $1 AND name = $2";
     NEXT = "UPDATE watchers SET next_run_at = $3, updated_at = now()
              WHERE agent = $1 AND name = $2 AND next_run_at IS DISTINCT FROM $3";
+    NOW = "SELECT now()";
     LIST = "SELECT agent, name, configuration, engine, connected, last_error, last_run_at, next_run_at
               FROM watchers ORDER BY name, agent";
     GET = "SELECT agent, name, configuration, engine, connected, last_error, last_run_at, next_run_at
@@ -109,6 +110,13 @@ impl Store {
             .execute(&statement, &[&watcher.agent, &watcher.name, &at])
             .await?;
         Ok(())
+    }
+
+    /// What time it is. Schedules go by the database's clock, as leases do.
+    pub async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(NOW).await?;
+        Ok(client.query_one(&statement, &[]).await?.get(0))
     }
 
     /// All watchers, by name and agent.
