@@ -8,6 +8,7 @@ pub mod events;
 pub mod freshness;
 pub mod inventory;
 pub mod observations;
+pub mod previews;
 pub mod requests;
 pub mod rollbacks;
 mod settings;
