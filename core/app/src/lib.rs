@@ -1,18 +1,27 @@
 //! Use cases: authorise, decide, store in one transaction, enqueue. The only thing that handlers
 //! and jobs call.
 
+pub mod agents;
+pub mod audit;
+pub mod backups;
+pub mod components;
 pub mod containers;
 mod deletions;
 mod error;
 pub mod events;
 pub mod freshness;
+pub mod groups;
 pub mod inventory;
 pub mod observations;
 pub mod previews;
+pub mod recent_status;
 pub mod requests;
 pub mod rollbacks;
 mod settings;
+pub mod triggers;
+pub mod update_operations;
 pub mod updates;
+pub mod watchers;
 pub mod watches;
 mod webhooks;
 
