@@ -13,6 +13,7 @@ pub mod freshness;
 pub mod groups;
 pub mod inventory;
 pub mod observations;
+pub mod outcomes;
 pub mod previews;
 pub mod recent_status;
 pub mod requests;
@@ -23,6 +24,7 @@ pub mod update_operations;
 pub mod updates;
 pub mod watchers;
 pub mod watches;
+pub mod webhook_calls;
 mod webhooks;
 
 use std::sync::Arc;
