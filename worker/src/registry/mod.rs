@@ -1,0 +1,392 @@
+//! Registries: which tags a repository has, what they point at, what an image is.
+//!
+//! One question is asked once: [`Registries::tags_many`] and [`Registries::digests_many`] take all
+//! of a watch cycle's questions, look them up together in the cache that all workers share, and ask
+//! each registry only what nobody knows. Each registry has its own connections, budget, login and
+//! breaker ([`upstream`]), so a failing one slows no other. Redis makes all this cheaper and is
+//! never needed.
+//!
+//! Everything that comes from a registry is hostile: bodies are bounded, content is hashed,
+//! redirects and token services are followed only where they may lead ([`http`], [`transport`],
+//! [`challenge`]). See reliability.md 2.6.
+
+mod answers;
+mod auth;
+mod budget;
+mod challenge;
+mod docker_config;
+mod error;
+mod host;
+mod http;
+mod limits;
+mod manifest;
+mod settings;
+mod shelf;
+mod tags;
+mod transport;
+mod upstream;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use plimsoll_app::Queue;
+use plimsoll_domain::image::{Digest, ImageRef};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+
+use answers::{Question, Round, by_registry};
+use budget::Shared;
+use docker_config::DockerConfig;
+use settings::Credentials;
+use shelf::Shelf;
+use upstream::{Endpoint, Upstream};
+
+pub use error::RegistryError;
+pub use host::Repository;
+pub use manifest::{ImageDetails, Platform};
+pub use settings::{RegistryKind, RegistrySettings, SettingsError, Verify};
+pub use tags::{Extent, TagList};
+
+/// How old an answer may be. Its age counts from the moment at which its fetch began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// A watch cycle: what any worker has seen lately will do.
+    Cached { max_age: Duration },
+    /// A person asked: the registry is asked after this time. Requests of the same time share one
+    /// answer.
+    NotOlderThan(DateTime<Utc>),
+}
+
+impl Freshness {
+    fn accepts(self, begun: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+        match self {
+            Self::Cached { max_age } => {
+                let age = (now - begun).to_std();
+                // Begun in the future: the clock was set back, and nothing is known about the age.
+                age.is_ok_and(|age| age <= max_age)
+            }
+            Self::NotOlderThan(time) => begun >= time,
+        }
+    }
+
+    fn max_age(self, now: DateTime<Utc>) -> Duration {
+        match self {
+            Self::Cached { max_age } => max_age,
+            Self::NotOlderThan(time) => (now - time).to_std().unwrap_or_default(),
+        }
+    }
+}
+
+/// What the Docker engine needs to pull (`X-Registry-Auth`).
+#[derive(Clone, Debug)]
+pub struct PullAuth {
+    pub username: Option<String>,
+    pub password: Option<SecretString>,
+    pub identity_token: Option<SecretString>,
+    pub server_address: String,
+}
+
+/// One entry of `GET /api/v1/registries`; secrets are already `[REDACTED]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RegistryComponent {
+    pub kind: String,
+    pub name: String,
+    pub configuration: Value,
+}
+
+/// Results as they come: one for each distinct question. Dropping it ends the work on the rest.
+pub type Answers<Q, A> = ReceiverStream<(Q, Result<A, RegistryError>)>;
+
+/// All registries that this worker can ask. Cheap to clone; one per process.
+#[derive(Clone)]
+pub struct Registries {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Vec<RegistrySettings>,
+    /// By host, the instance that is used: one with credentials before an anonymous one.
+    chosen: HashMap<String, RegistrySettings>,
+    upstreams: Mutex<HashMap<String, Arc<Upstream>>>,
+    docker: Arc<DockerConfig>,
+    shared: Arc<Shared>,
+    tags: Shelf<Arc<TagList>>,
+    digests: Shelf<Digest>,
+}
+
+impl Registries {
+    /// `settings` are the configured registries; any other one is reached anonymously or with what
+    /// `docker login` left. Without `queue`, nothing is shared with other workers.
+    ///
+    /// # Errors
+    /// A setting that cannot be used: a certificate file that cannot be read, half a login.
+    pub fn new(
+        settings: Vec<RegistrySettings>,
+        queue: Option<Queue>,
+    ) -> Result<Self, SettingsError> {
+        Self::with_docker_config(settings, queue, DockerConfig::default_path())
+    }
+
+    /// Like [`Registries::new`], with another file in the place of Docker's `config.json`.
+    pub fn with_docker_config(
+        mut settings: Vec<RegistrySettings>,
+        queue: Option<Queue>,
+        docker_config: Option<PathBuf>,
+    ) -> Result<Self, SettingsError> {
+        settings.sort_by(|a, b| (a.kind.as_str(), &a.name).cmp(&(b.kind.as_str(), &b.name)));
+        let mut chosen: HashMap<String, RegistrySettings> = HashMap::new();
+        for one in &settings {
+            let host = one.host()?;
+            one.tls()?;
+            one.token_host()?;
+            let has_login = one.credentials()?.is_some();
+            let keep = match chosen.get(&host) {
+                Some(other) => has_login && other.credentials()?.is_none(),
+                None => true,
+            };
+            if keep {
+                chosen.insert(host, one.clone());
+            }
+        }
+        Ok(Self {
+            inner: Arc::new(Inner {
+                settings,
+                chosen,
+                upstreams: Mutex::default(),
+                docker: Arc::new(DockerConfig::new(docker_config)),
+                shared: Arc::new(Shared::new(queue)),
+                tags: Shelf::new(),
+                digests: Shelf::new(),
+            }),
+        })
+    }
+
+    /// The tags of one repository.
+    pub async fn tags(
+        &self,
+        repository: &Repository,
+        freshness: Freshness,
+    ) -> Result<Arc<TagList>, RegistryError> {
+        let results = self.answers(&self.inner.tags, [repository.clone()], freshness);
+        self.only(repository, results).await
+    }
+
+    /// The tags of many repositories: one result for each distinct one, as they come.
+    pub fn tags_stream(
+        &self,
+        repositories: impl IntoIterator<Item = Repository>,
+        freshness: Freshness,
+    ) -> Answers<Repository, Arc<TagList>> {
+        self.answers(&self.inner.tags, repositories, freshness)
+    }
+
+    /// [`Registries::tags_stream`], when all are there. A registry that hangs holds this up for a
+    /// minute or more; a watch cycle takes the stream.
+    pub async fn tags_many(
+        &self,
+        repositories: impl IntoIterator<Item = Repository>,
+        freshness: Freshness,
+    ) -> HashMap<Repository, Result<Arc<TagList>, RegistryError>> {
+        self.tags_stream(repositories, freshness).collect().await
+    }
+
+    /// The digest that the image's tag points at; `latest` when it has none.
+    pub async fn digest(
+        &self,
+        image: &ImageRef,
+        freshness: Freshness,
+    ) -> Result<Digest, RegistryError> {
+        let results = self.answers(&self.inner.digests, [image.clone()], freshness);
+        self.only(image, results).await
+    }
+
+    /// The digests of many images: one result for each distinct one, as they come.
+    pub fn digests_stream(
+        &self,
+        images: impl IntoIterator<Item = ImageRef>,
+        freshness: Freshness,
+    ) -> Answers<ImageRef, Digest> {
+        self.answers(&self.inner.digests, images, freshness)
+    }
+
+    /// [`Registries::digests_stream`], when all are there.
+    pub async fn digests_many(
+        &self,
+        images: impl IntoIterator<Item = ImageRef>,
+        freshness: Freshness,
+    ) -> HashMap<ImageRef, Result<Digest, RegistryError>> {
+        self.digests_stream(images, freshness).collect().await
+    }
+
+    /// What `image` (by digest, or by tag) is for `platform`. Always asks the registry: a caller
+    /// does this once per new candidate and keeps the result.
+    pub async fn details(
+        &self,
+        image: &ImageRef,
+        platform: &Platform,
+    ) -> Result<ImageDetails, RegistryError> {
+        let upstream = self.upstream(&host::canonical(image.registry()))?;
+        manifest::details(&upstream, image, platform).await
+    }
+
+    /// What the Docker engine has to be given to pull `image`; `None` for anonymous.
+    pub async fn pull_auth(&self, image: &ImageRef) -> Option<PullAuth> {
+        let registry = host::canonical(image.registry());
+        let upstream = self.upstream(&registry).ok()?;
+        let server_address = if registry == host::HUB {
+            host::HUB_LOGIN.to_owned()
+        } else {
+            registry
+        };
+        Some(match upstream.credentials().await? {
+            Credentials::Password { login, password } => PullAuth {
+                username: Some(login),
+                password: Some(password),
+                identity_token: None,
+                server_address,
+            },
+            Credentials::IdentityToken(token) => PullAuth {
+                username: None,
+                password: None,
+                identity_token: Some(token),
+                server_address,
+            },
+        })
+    }
+
+    /// The configured registries, and the anonymous `public` ones of the kinds that have a place of
+    /// their own, sorted by type and name.
+    pub fn components(&self) -> Vec<RegistryComponent> {
+        let mut shown: BTreeMap<(String, String), Value> = BTreeMap::new();
+        for kind in RegistryKind::ALL {
+            let public = RegistrySettings::new(kind, "public");
+            if public.base_url().is_ok() {
+                let key = (kind.as_str().to_owned(), public.name);
+                shown.insert(key, json!({}));
+            }
+        }
+        for one in &self.inner.settings {
+            let key = (one.kind.as_str().to_owned(), one.name.clone());
+            shown.insert(key, one.masked());
+        }
+        shown
+            .into_iter()
+            .map(|((kind, name), configuration)| RegistryComponent {
+                kind,
+                name,
+                configuration,
+            })
+            .collect()
+    }
+
+    /// The name (`type.name`) and API address (`…/v2`) under which a container's model shows the
+    /// registry that serves `registry`, if it is configured.
+    pub fn configured(&self, registry: &str) -> Option<(String, String)> {
+        let settings = self.inner.chosen.get(&host::canonical(registry))?;
+        let base = settings.base_url().ok()?;
+        Some((settings.id(), format!("{}v2", base.as_str())))
+    }
+
+    async fn only<Q: Question>(
+        &self,
+        question: &Q,
+        mut results: Answers<Q, Q::Answer>,
+    ) -> Result<Q::Answer, RegistryError> {
+        match results.next().await {
+            Some((_, outcome)) => outcome,
+            None => Err(RegistryError::Unreachable {
+                registry: question.registry().into(),
+                detail: "the check was interrupted".to_owned(),
+            }),
+        }
+    }
+
+    /// Starts one round per registry. Dropping the stream ends them.
+    fn answers<Q: Question>(
+        &self,
+        shelf: &Shelf<Q::Answer>,
+        questions: impl IntoIterator<Item = Q>,
+        freshness: Freshness,
+    ) -> Answers<Q, Q::Answer> {
+        let (results, receiver) = mpsc::channel(64);
+        for (registry, questions) in by_registry(questions) {
+            let results = results.clone();
+            let upstream = self.upstream(&registry);
+            let shelf = shelf.clone();
+            let shared = self.inner.shared.clone();
+            tokio::spawn(async move {
+                match upstream {
+                    Ok(upstream) => {
+                        let round = Round {
+                            upstream,
+                            shared,
+                            shelf,
+                            freshness,
+                            results,
+                        };
+                        round.run(&questions).await;
+                    }
+                    Err(error) => {
+                        for question in questions {
+                            // A caller that has gone away needs no answer.
+                            let _ = results.send((question, Err(error.clone()))).await;
+                        }
+                    }
+                }
+            });
+        }
+        ReceiverStream::new(receiver)
+    }
+
+    fn upstream(&self, registry: &str) -> Result<Arc<Upstream>, RegistryError> {
+        let inner = &self.inner;
+        let mut upstreams = inner
+            .upstreams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(upstream) = upstreams.get(registry) {
+            return Ok(upstream.clone());
+        }
+        let misconfigured = |detail: String| RegistryError::Misconfigured {
+            registry: registry.into(),
+            detail,
+        };
+        let from_settings = |settings: &RegistrySettings| {
+            Ok(Endpoint {
+                registry: registry.to_owned(),
+                base: settings.base_url()?,
+                token_host: settings.token_host()?,
+                credentials: settings.credentials()?,
+                tls: settings.tls()?,
+                configured: true,
+            })
+        };
+        let endpoint = match inner.chosen.get(registry) {
+            Some(settings) => from_settings(settings)
+                .map_err(|error: SettingsError| misconfigured(error.to_string()))?,
+            None => Endpoint {
+                registry: registry.to_owned(),
+                base: host::default_base(registry)
+                    .ok_or_else(|| misconfigured("its name is no host".to_owned()))?,
+                token_host: None,
+                credentials: None,
+                tls: http::Tls::default(),
+                configured: false,
+            },
+        };
+        let upstream = Arc::new(Upstream::new(
+            endpoint,
+            inner.docker.clone(),
+            inner.shared.clone(),
+        )?);
+        upstreams.insert(registry.to_owned(), upstream.clone());
+        Ok(upstream)
+    }
+}
