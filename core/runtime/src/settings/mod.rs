@@ -301,11 +301,10 @@ impl Reader {
         let short = short.to_ascii_uppercase();
         // An empty file name is not an empty value.
         let value = if from_file { "file" } else { raw };
-        let foreign = match names::find(&self.entries, &short, value) {
-            Some(path) if !is_foreign_registry(prefix, &path) => return Some((path, from_file)),
-            Some(_) => true,
-            None => false,
-        };
+        let foreign = prefix == "DD_" && is_foreign_registry(&short);
+        if !foreign && let Some(path) = names::find(&self.entries, &short, value) {
+            return Some((path, from_file));
+        }
         let nearest = names::nearest(&self.entries, &short).map(|near| format!("{prefix}{near}"));
         if prefix == "PLIMSOLL_" {
             self.problems.push(unknown(name, nearest));
@@ -391,12 +390,11 @@ impl Reader {
 
 /// Drydock has more types of registries: with its prefix they are ignored, with ours they are an
 /// error that `check` words.
-fn is_foreign_registry(prefix: &str, path: &[String]) -> bool {
-    prefix == "DD_"
-        && path.first().is_some_and(|first| first == "registry")
-        && path
-            .get(1)
-            .is_some_and(|kind| !REGISTRY_TYPES.contains(&kind.as_str()))
+fn is_foreign_registry(name: &str) -> bool {
+    name.strip_prefix("REGISTRY_").is_some_and(|rest| {
+        let kind = rest.split('_').next().unwrap_or_default();
+        !REGISTRY_TYPES.contains(&kind.to_ascii_lowercase().as_str())
+    })
 }
 
 fn unknown(name: &str, nearest: Option<String>) -> String {
