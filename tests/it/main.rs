@@ -2,4 +2,5 @@
 //!
 //! Add a file per subject and name it here.
 
+mod standalone;
 mod support;

@@ -1,5 +1,7 @@
 //! Logs to standard error, and traces to an OTLP collector if one is configured.
 
+use std::io::IsTerminal as _;
+
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::Resource;
@@ -30,7 +32,9 @@ pub fn init(settings: &Settings, service: &'static str) -> anyhow::Result<Teleme
              plimsoll_store={level},plimsoll_worker={level}"
         ))
     });
-    let output = fmt::layer().with_writer(std::io::stderr);
+    let output = fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let output = match settings.log.format {
         LogFormat::Json => output.json().flatten_event(true).boxed(),
         LogFormat::Text => output.boxed(),

@@ -1,0 +1,36 @@
+use std::process::ExitCode;
+
+use clap::Parser;
+use plimsoll_runtime::{CommonArgs, SETTINGS_HELP};
+
+/// Keeps the Docker containers of this host up to date: watches what runs, finds newer images,
+/// updates safely, and rolls back by itself when the new image is bad.
+///
+/// Everything in one process: HTTP API, worker, and a PostgreSQL and a Redis of its own in the
+/// data directory. They are reachable by nobody else and end with this process. Set DATABASE_URL
+/// or REDIS_URL to use servers that run elsewhere.
+///
+/// The first start prints the address and, unless users are configured, the generated password of
+/// the user `owner`, once.
+#[derive(Parser)]
+#[command(name = "plimsoll", version, max_term_width = 100, after_long_help = SETTINGS_HELP)]
+struct Args {
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(plimsoll::run(&args.common)));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("plimsoll: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
