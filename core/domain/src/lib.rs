@@ -20,6 +20,7 @@ pub mod policy;
 pub mod recovery;
 pub mod redact;
 pub mod schedule;
+pub mod spec;
 pub mod tag;
 pub mod target;
 pub mod view;

@@ -178,6 +178,22 @@ impl Engine {
             .await
     }
 
+    /// Paths in the container's file system that differ from its image. Not bounded in number;
+    /// asked for containers of Compose only (reliability.md S26).
+    pub async fn changed_paths(&self, id: &ContainerId) -> Result<Vec<String>, EngineError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Change {
+            path: String,
+        }
+        let subject = named(id);
+        let path = format!("/containers/{id}/changes");
+        let about = about("compare the files of", &subject);
+        let changes: Option<Vec<Change>> = self.get(&path, about, deadline::LIST).await?;
+        let changes = changes.unwrap_or_default();
+        Ok(changes.into_iter().map(|change| change.path).collect())
+    }
+
     /// The inspection of the container that has exactly this name, if there is one. An id or a
     /// prefix of one is not a name, although the engine would accept it.
     pub async fn find_by_name(&self, name: &str) -> Result<Option<Value>, EngineError> {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use plimsoll_domain::spec::ApiVersion;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::timeout;
@@ -37,35 +38,12 @@ const ANSWER_LIMIT: usize = 256 << 20;
 /// The largest error message that is read.
 const MESSAGE_LIMIT: usize = 64 << 10;
 
-/// An Engine API version, `1.41`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ApiVersion {
-    pub major: u16,
-    pub minor: u16,
-}
-
-impl ApiVersion {
-    /// The newest version whose requests are known here; the negotiation takes the lower of this
-    /// and the engine's.
-    const NEWEST_KNOWN: ApiVersion = ApiVersion {
-        major: API_DEFAULT_VERSION.major_version as u16,
-        minor: API_DEFAULT_VERSION.minor_version as u16,
-    };
-
-    pub fn parse(text: &str) -> Option<Self> {
-        let (major, minor) = text.split_once('.')?;
-        Some(Self {
-            major: major.parse().ok()?,
-            minor: minor.parse().ok()?,
-        })
-    }
-}
-
-impl fmt::Display for ApiVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.major, self.minor)
-    }
-}
+/// The newest version whose requests are known here; the negotiation takes the lower of this and
+/// the engine's.
+const NEWEST_KNOWN: ApiVersion = ApiVersion::new(
+    API_DEFAULT_VERSION.major_version as u16,
+    API_DEFAULT_VERSION.minor_version as u16,
+);
 
 /// One Docker engine. Cheap to clone; clones share the negotiated version. Every call has a
 /// deadline, and every error names the engine.
@@ -155,7 +133,7 @@ impl Engine {
             .as_str()
             .and_then(ApiVersion::parse)
             .ok_or_else(|| self.protocol("no ApiVersion in the answer to /version"))?;
-        let version = theirs.min(ApiVersion::NEWEST_KNOWN);
+        let version = theirs.min(NEWEST_KNOWN);
         *self.version_slot_write() = Some(version);
         Ok(version)
     }

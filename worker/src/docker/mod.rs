@@ -19,8 +19,9 @@ mod transport;
 
 pub use address::{AddressError, EngineAddress, EngineSettings, TlsFiles};
 pub use containers::{ContainerSummary, CreatedContainer, ListScope, NetworkSummary};
-pub use engine::{ApiVersion, Engine, deadline};
+pub use engine::{Engine, deadline};
 pub use error::EngineError;
 pub use events::{EngineEvent, EventKind};
 pub use networks::Disconnect;
+pub use plimsoll_domain::spec::ApiVersion;
 pub use pull::{PullProgress, PullRequest, RegistryAuth};
