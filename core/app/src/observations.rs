@@ -229,7 +229,10 @@ async fn record(
 }
 
 fn rendered(state: &ContainerState, scale: &MaturityScale) -> Result<String, AppError> {
-    let context = ViewContext { maturity: *scale };
+    let context = ViewContext {
+        maturity: *scale,
+        ..ViewContext::default()
+    };
     serde_json::to_string(&view(state, &context, Utc::now()))
         .map_err(|e| AppError::Internal(format!("cannot render {}: {e}", state.facts.id)))
 }

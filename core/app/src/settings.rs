@@ -1,4 +1,4 @@
-use plimsoll_domain::{assessment::MaturityScale, view::ViewContext};
+use plimsoll_domain::{assessment::MaturityScale, eligibility::AdmissionFacts, view::ViewContext};
 use secrecy::SecretString;
 
 /// A feature that the operator may switch off.
@@ -48,6 +48,10 @@ impl AppSettings {
                 .maturity_threshold_days
                 .map(MaturityScale::from_threshold_days)
                 .unwrap_or_default(),
+            admission: AdmissionFacts {
+                actions_enabled: self.container_actions == Feature::Enabled,
+                ..AdmissionFacts::default()
+            },
         }
     }
 }

@@ -138,8 +138,14 @@ impl Assessment<'_> {
     pub fn time_state(&self) -> TimeState {
         TimeState {
             available: self.available(),
-            maturity: self.maturity,
-            age_minutes: self.age.map(|age| age.num_minutes()),
+            snoozed: self.suppression.snoozed_until.is_some(),
+            immature: self.suppression.immature_until.is_some(),
+            // Not shown while the update is held back.
+            maturity: self.maturity.filter(|_| self.available()),
+            age_minutes: self
+                .age
+                .filter(|_| self.available())
+                .map(|age| age.num_minutes()),
         }
     }
 }
@@ -149,6 +155,8 @@ impl Assessment<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TimeState {
     pub available: bool,
+    pub snoozed: bool,
+    pub immature: bool,
     pub maturity: Option<MaturityLevel>,
     pub age_minutes: Option<i64>,
 }

@@ -7,6 +7,7 @@ pub mod access;
 pub mod assessment;
 pub mod candidate;
 pub mod container;
+pub mod eligibility;
 pub mod gate;
 pub mod ids;
 pub mod image;
@@ -23,4 +24,8 @@ pub mod schedule;
 pub mod spec;
 pub mod tag;
 pub mod target;
+pub mod trigger;
 pub mod view;
+
+#[cfg(test)]
+mod testing;

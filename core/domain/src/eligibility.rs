@@ -1,0 +1,464 @@
+//! Whether a container may be updated now, and if not, everything that stands in the way: one list
+//! for admission and for the user to read (reference/drydock.md 1.8).
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::assessment::{Assessment, MaturityScale, assess};
+use crate::container::ContainerState;
+use crate::iso;
+use crate::target::is_rollback_name;
+use crate::trigger::{Association, Threshold, associate};
+
+/// What stands in the way. The order is that of admission's checks: the first hard one is the
+/// answer to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BlockerReason {
+    ActionsDisabled,
+    NoUpdateAvailable,
+    RollbackContainer,
+    NoUpdateTriggerConfigured,
+    TriggerExcluded,
+    TriggerNotIncluded,
+    ActiveOperation,
+    LastUpdateRolledBack,
+    ManagedElsewhere,
+    SelfUpdateUnavailable,
+    Snoozed,
+    SkipTag,
+    SkipDigest,
+    MaturityNotReached,
+    ThresholdNotReached,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// No request gets past it.
+    Hard,
+    /// Holds back automatic updates.
+    Soft,
+}
+
+/// One thing that stands in the way, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Blocker {
+    pub reason: BlockerReason,
+    pub severity: Severity,
+    pub message: Cow<'static, str>,
+    /// Whether the user can do something about it here and now; `action_hint` says what.
+    pub actionable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action_hint: Option<&'static str>,
+    /// When it goes away by itself.
+    #[serde(with = "iso::option", skip_serializing_if = "Option::is_none")]
+    pub liftable_at: Option<DateTime<Utc>>,
+}
+
+impl Blocker {
+    fn hard(reason: BlockerReason, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            reason,
+            severity: Severity::Hard,
+            message: message.into(),
+            actionable: false,
+            action_hint: None,
+            liftable_at: None,
+        }
+    }
+
+    fn soft(reason: BlockerReason, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            severity: Severity::Soft,
+            ..Self::hard(reason, message)
+        }
+    }
+
+    fn hint(self, hint: &'static str) -> Self {
+        Self {
+            actionable: true,
+            action_hint: Some(hint),
+            ..self
+        }
+    }
+
+    fn until(self, at: DateTime<Utc>) -> Self {
+        Self {
+            liftable_at: Some(at),
+            ..self
+        }
+    }
+}
+
+/// The contract's `updateEligibility`. Without `evaluatedAt`: the list is true at the time of the
+/// answer, and a changing field would make every rendering differ from the one before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Eligibility {
+    /// No blocker at all.
+    pub eligible: bool,
+    pub blockers: Vec<Blocker>,
+}
+
+impl Eligibility {
+    /// What a request is refused with.
+    pub fn first_hard(&self) -> Option<&Blocker> {
+        self.blockers
+            .iter()
+            .find(|blocker| blocker.severity == Severity::Hard)
+    }
+}
+
+/// The trigger that carries out updates of a container's watcher: `docker.<name>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpdateTrigger {
+    pub kind: String,
+    pub name: String,
+    pub threshold: Threshold,
+}
+
+/// What admission knows besides the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdmissionFacts {
+    /// `DD_SERVER_FEATURE_CONTAINERACTIONS`.
+    pub actions_enabled: bool,
+    /// `None` when no docker trigger is configured for the watcher.
+    pub trigger: Option<UpdateTrigger>,
+}
+
+impl Default for AdmissionFacts {
+    /// Actions on, and the docker trigger that every watcher has by default.
+    fn default() -> Self {
+        Self {
+            actions_enabled: true,
+            trigger: Some(UpdateTrigger {
+                kind: "docker".to_owned(),
+                name: "local".to_owned(),
+                threshold: Threshold::ALL,
+            }),
+        }
+    }
+}
+
+/// Every blocker of an update of `state` at `now`.
+pub fn evaluate(
+    state: &ContainerState,
+    admission: &AdmissionFacts,
+    now: DateTime<Utc>,
+) -> Eligibility {
+    let assessment = assess(state, &MaturityScale::default(), now);
+    evaluate_assessed(state, &assessment, admission)
+}
+
+pub(crate) fn evaluate_assessed(
+    state: &ContainerState,
+    assessment: &Assessment<'_>,
+    admission: &AdmissionFacts,
+) -> Eligibility {
+    let mut blockers = Vec::new();
+    hard(state, assessment, admission, &mut blockers);
+    soft(state, assessment, admission, &mut blockers);
+    Eligibility {
+        eligible: blockers.is_empty(),
+        blockers,
+    }
+}
+
+fn hard(
+    state: &ContainerState,
+    assessment: &Assessment<'_>,
+    admission: &AdmissionFacts,
+    blockers: &mut Vec<Blocker>,
+) {
+    use BlockerReason::*;
+    if !admission.actions_enabled {
+        blockers.push(Blocker::hard(
+            ActionsDisabled,
+            "Container actions are disabled",
+        ));
+    }
+    if !assessment.raw {
+        blockers.push(
+            Blocker::hard(NoUpdateAvailable, "No update available for this container")
+                .hint("Watch the container to look for an update"),
+        );
+    }
+    if is_rollback_name(&state.facts.name) {
+        blockers.push(Blocker::hard(
+            RollbackContainer,
+            "Cannot update temporary rollback container renamed with -old-{timestamp}",
+        ));
+    }
+    match &admission.trigger {
+        None => blockers.push(Blocker::hard(
+            NoUpdateTriggerConfigured,
+            "No docker trigger found for this container",
+        )),
+        Some(trigger) => match association(state, trigger) {
+            Association::Applies(_) => {}
+            Association::Excluded => blockers.push(Blocker::hard(
+                TriggerExcluded,
+                "The label dd.trigger.exclude names the update trigger",
+            )),
+            Association::NotIncluded => blockers.push(Blocker::hard(
+                TriggerNotIncluded,
+                "The label dd.trigger.include does not name the update trigger",
+            )),
+        },
+    }
+    if let Some(operation) = &state.operation {
+        blockers.push(Blocker::hard(
+            ActiveOperation,
+            format!("Container {} already in progress", operation.kind),
+        ));
+    }
+    if let Some(reason) = rolled_back(state) {
+        blockers.push(
+            Blocker::hard(
+                LastUpdateRolledBack,
+                format!("The last update to this target was rolled back: {reason}"),
+            )
+            .hint("Wait for a newer image, or skip this one"),
+        );
+    }
+    if let Some(manager) = state.facts.manager {
+        blockers.push(Blocker::hard(
+            ManagedElsewhere,
+            format!(
+                "The container is managed by {}, which would undo the update",
+                manager.as_str()
+            ),
+        ));
+    }
+    if state.facts.rules.infrastructure {
+        blockers.push(Blocker::hard(
+            SelfUpdateUnavailable,
+            "Containers marked as infrastructure cannot be updated from here",
+        ));
+    }
+}
+
+fn soft(
+    state: &ContainerState,
+    assessment: &Assessment<'_>,
+    admission: &AdmissionFacts,
+    blockers: &mut Vec<Blocker>,
+) {
+    use BlockerReason::*;
+    let held = assessment.suppression;
+    if let Some(until) = held.snoozed_until {
+        blockers.push(
+            Blocker::soft(
+                Snoozed,
+                format!("Updates are snoozed until {}", iso::to_string(until)),
+            )
+            .hint("Unsnooze")
+            .until(until),
+        );
+    }
+    if held.skip_tag {
+        blockers.push(Blocker::soft(SkipTag, "This tag is skipped").hint("Remove the skip"));
+    }
+    if held.skip_digest {
+        blockers.push(Blocker::soft(SkipDigest, "This digest is skipped").hint("Remove the skip"));
+    }
+    if let Some(until) = held.immature_until {
+        blockers.push(
+            Blocker::soft(
+                MaturityNotReached,
+                format!("The update is too young until {}", iso::to_string(until)),
+            )
+            .hint("Clear the maturity policy")
+            .until(until),
+        );
+    }
+    if assessment.raw
+        && let Some(trigger) = &admission.trigger
+        && let Association::Applies(threshold) = association(state, trigger)
+        && !threshold.is_reached(&assessment.kind)
+    {
+        blockers.push(Blocker::soft(
+            ThresholdNotReached,
+            format!("The update trigger's threshold is {threshold}"),
+        ));
+    }
+}
+
+fn association(state: &ContainerState, trigger: &UpdateTrigger) -> Association {
+    let rules = &state.facts.rules;
+    associate(
+        rules.trigger_include.as_deref(),
+        rules.trigger_exclude.as_deref(),
+        &trigger.kind,
+        &trigger.name,
+        trigger.threshold,
+    )
+}
+
+/// Why the present target is barred: it is the one that was tried and rolled back.
+fn rolled_back(state: &ContainerState) -> Option<&str> {
+    let target = state.rolled_back.as_ref()?;
+    if state.facts.rules.rollback.gate == Some(false) {
+        return None;
+    }
+    let found = state.current_result()?;
+    let same = found.digest.as_deref() == Some(target.target_digest.as_str());
+    same.then_some(target.reason.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::Duration;
+
+    use super::*;
+    use crate::container::{Manager, RolledBackTarget, WatchResult};
+    use crate::labels::ContainerRules;
+    use crate::policy::{MaturityMode, UpdatePolicy};
+    use crate::testing::{at, container};
+
+    fn updatable() -> ContainerState {
+        let mut state = container("app", "1.0.0");
+        state.result = Some(WatchResult {
+            tag: Some("1.1.0".into()),
+            digest: Some("sha256:new".into()),
+            semver_diff: Some(crate::container::SemverDiff::Minor),
+            ..WatchResult::default()
+        });
+        state.update_detected_at = Some(at(0));
+        state
+    }
+
+    fn reasons(state: &ContainerState, admission: &AdmissionFacts) -> Vec<BlockerReason> {
+        evaluate(state, admission, at(3600))
+            .blockers
+            .iter()
+            .map(|blocker| blocker.reason)
+            .collect()
+    }
+
+    #[test]
+    fn a_container_with_an_update_and_nothing_against_it_is_eligible() {
+        let eligibility = evaluate(&updatable(), &AdmissionFacts::default(), at(0));
+        assert_eq!(
+            serde_json::to_value(&eligibility).unwrap(),
+            serde_json::json!({"eligible": true, "blockers": []})
+        );
+    }
+
+    #[test]
+    fn each_hard_blocker_is_named() {
+        use BlockerReason::*;
+        let defaults = AdmissionFacts::default();
+        assert_eq!(
+            reasons(&container("app", "1"), &defaults),
+            [NoUpdateAvailable]
+        );
+
+        let mut state = updatable();
+        state.facts.name = "app-old-1733047200000".into();
+        assert_eq!(reasons(&state, &defaults), [RollbackContainer]);
+
+        let mut state = updatable();
+        state.facts.manager = Some(Manager::Swarm);
+        assert_eq!(reasons(&state, &defaults), [ManagedElsewhere]);
+
+        let mut state = updatable();
+        state.facts.rules.infrastructure = true;
+        assert_eq!(reasons(&state, &defaults), [SelfUpdateUnavailable]);
+
+        let state = updatable();
+        let none = AdmissionFacts {
+            actions_enabled: false,
+            trigger: None,
+        };
+        assert_eq!(
+            reasons(&state, &none),
+            [ActionsDisabled, NoUpdateTriggerConfigured]
+        );
+    }
+
+    #[test]
+    fn labels_keep_the_update_trigger_away() {
+        let labelled = |rules: ContainerRules| {
+            let mut state = updatable();
+            state.facts.rules = rules;
+            reasons(&state, &AdmissionFacts::default())
+        };
+        assert_eq!(
+            labelled(ContainerRules {
+                trigger_exclude: Some("docker.local".into()),
+                ..ContainerRules::default()
+            }),
+            [BlockerReason::TriggerExcluded]
+        );
+        assert_eq!(
+            labelled(ContainerRules {
+                trigger_include: Some("slack.team".into()),
+                ..ContainerRules::default()
+            }),
+            [BlockerReason::TriggerNotIncluded]
+        );
+        assert_eq!(
+            labelled(ContainerRules {
+                trigger_include: Some("docker.local:patch".into()),
+                ..ContainerRules::default()
+            }),
+            [BlockerReason::ThresholdNotReached]
+        );
+    }
+
+    #[test]
+    fn a_target_that_was_rolled_back_is_barred_until_another_one_appears() {
+        let mut state = updatable();
+        state.rolled_back = Some(RolledBackTarget {
+            recorded_at: at(0),
+            target_digest: "sha256:new".into(),
+            reason: "health_gate_failed".into(),
+            last_error: None,
+        });
+        let facts = AdmissionFacts::default();
+        assert_eq!(
+            reasons(&state, &facts),
+            [BlockerReason::LastUpdateRolledBack]
+        );
+        if let Some(result) = &mut state.result {
+            result.digest = Some("sha256:newer".into());
+        }
+        assert!(reasons(&state, &facts).is_empty());
+    }
+
+    #[test]
+    fn what_the_policy_holds_back_is_soft_and_says_until_when() {
+        let mut state = updatable();
+        state.policy = Some(UpdatePolicy {
+            skip_tags: vec!["1.1.0".into()],
+            snooze_until: Some(at(7200)),
+            maturity_mode: Some(MaturityMode::Mature),
+            maturity_min_age_days: Some(2),
+            ..UpdatePolicy::default()
+        });
+        let eligibility = evaluate(&state, &AdmissionFacts::default(), at(3600));
+        assert!(!eligibility.eligible);
+        assert_eq!(eligibility.first_hard(), None);
+        let lifted: Vec<_> = eligibility
+            .blockers
+            .iter()
+            .map(|blocker| (blocker.reason, blocker.liftable_at))
+            .collect();
+        assert_eq!(
+            lifted,
+            [
+                (BlockerReason::Snoozed, Some(at(7200))),
+                (BlockerReason::SkipTag, None),
+                (
+                    BlockerReason::MaturityNotReached,
+                    Some(at(0) + Duration::days(2))
+                ),
+            ]
+        );
+    }
+}
