@@ -2,5 +2,7 @@
 //!
 //! Add a file per subject and name it here.
 
+mod events;
+mod reads;
 mod standalone;
 mod support;

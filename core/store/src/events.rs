@@ -26,7 +26,7 @@ statements! {
                                  WHERE xid >= pg_snapshot_xmin(pg_current_snapshot()))";
     /// Whether the event a client saw last is still kept: only then is a replay complete. The
     /// place before the first event of all is kept as long as no event was forgotten.
-    KEPT = "SELECT CASE WHEN $2 = 0 THEN coalesce((SELECT min(id) FROM events), 1) = 1
+    KEPT = "SELECT CASE WHEN $2::bigint = 0 THEN coalesce((SELECT min(id) FROM events), 1) = 1
                    ELSE EXISTS (SELECT 1 FROM events WHERE xid = $1::bigint::text::xid8 AND id = $2)
                    END";
     /// The newest event stays: a client that saw it last has missed nothing.
