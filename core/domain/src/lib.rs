@@ -6,6 +6,7 @@
 pub mod access;
 pub mod assessment;
 pub mod candidate;
+pub mod component;
 pub mod container;
 pub mod eligibility;
 pub mod gate;

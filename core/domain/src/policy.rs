@@ -1,6 +1,10 @@
 //! Skip, snooze and maturity: what a user wants not to be told, or not yet
 //! (contract/drydock-container-api.md, "Update container update policy").
 
+mod action;
+
+pub use action::{PolicyAction, PolicyError, SkipKind, Snooze, apply};
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 

@@ -1,58 +1,96 @@
-//! Cron schedules in a time zone. Which instants they name, not when anything runs.
+//! When a watcher runs: cron in a time zone, with a jitter that every worker computes alike.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use croner::Cron;
+use sha2::{Digest, Sha256};
+use thiserror::Error;
 
-/// Drydock's default: every six hours.
-pub const DEFAULT_CRON: &str = "0 */6 * * *";
+/// Characters.
+const MAX_EXPRESSION: usize = 256;
 
-/// A cron expression of five fields (or six, with seconds first), and the zone its hours are of.
-#[derive(Clone, Debug)]
-pub struct CronSchedule {
-    cron: Cron,
-    expression: String,
-    zone: Tz,
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ScheduleError {
+    #[error("`{expression}` is no cron expression: {problem}")]
+    Expression { expression: String, problem: String },
+    #[error("the cron expression is longer than {MAX_EXPRESSION} characters")]
+    TooLong,
+    #[error("`{0}` never comes true")]
+    Never(String),
+    #[error("`{0}` is no time zone; expected a name like Europe/Berlin")]
+    TimeZone(String),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{expression:?} is not a cron expression: {why}")]
-pub struct CronError {
-    pub expression: String,
-    pub why: String,
+/// A cron expression (five fields, or six with seconds first) in a time zone.
+///
+/// Where clocks change: a time of day that a spring night skips is run at the first instant after
+/// the gap, and one that an autumn night has twice is run once.
+#[derive(Clone, Debug)]
+pub struct CronSchedule {
+    expression: String,
+    zone: Tz,
+    cron: Cron,
 }
 
 impl CronSchedule {
-    pub fn parse(expression: &str, zone: Tz) -> Result<Self, CronError> {
-        let cron = Cron::from_str(expression).map_err(|error| CronError {
+    /// `zone` is an IANA name; empty is UTC.
+    pub fn parse(expression: &str, zone: &str) -> Result<Self, ScheduleError> {
+        let expression = expression.trim();
+        if expression.len() > MAX_EXPRESSION {
+            return Err(ScheduleError::TooLong);
+        }
+        let zone = match zone.trim() {
+            "" => Tz::UTC,
+            name => name
+                .parse()
+                .map_err(|_| ScheduleError::TimeZone(name.chars().take(60).collect()))?,
+        };
+        let cron = Cron::from_str(expression).map_err(|error| ScheduleError::Expression {
             expression: expression.to_owned(),
-            why: error.to_string(),
+            problem: error.to_string(),
         })?;
-        Ok(Self {
-            cron,
+        let schedule = Self {
             expression: expression.to_owned(),
             zone,
-        })
-    }
-
-    /// The first instant after `after`; `None` if there is none in the years to come.
-    ///
-    /// Where summer time skips an hour, what falls into it runs when it ends; where it repeats
-    /// one, what names that hour runs once.
-    pub fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let local = after.with_timezone(&self.zone);
-        let next = self.cron.find_next_occurrence(&local, false).ok()?;
-        Some(next.with_timezone(&Utc))
+            cron,
+        };
+        // Found out now rather than by a watcher that silently never runs: 30 February.
+        let probe = DateTime::from_timestamp(1_767_225_600, 0).unwrap_or_default();
+        if schedule.next_after(probe).is_none() {
+            return Err(ScheduleError::Never(schedule.expression));
+        }
+        Ok(schedule)
     }
 
     pub fn expression(&self) -> &str {
         &self.expression
     }
 
-    pub const fn time_zone(&self) -> Tz {
+    pub fn zone(&self) -> Tz {
         self.zone
+    }
+
+    /// The first slot after `now`. `None` when there is none within the years that cron can name.
+    pub fn next_after(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.cron
+            .find_next_occurrence(&now.with_timezone(&self.zone), false)
+            .ok()
+            .map(|slot| slot.to_utc())
+            // A clock change must never make a slot that is not in the future.
+            .filter(|slot| *slot > now)
+    }
+
+    /// The last slot at or before `now`: the one a worker that was away has to catch up on.
+    pub fn last_at(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.cron
+            .find_previous_occurrence(&now.with_timezone(&self.zone), true)
+            .ok()
+            .map(|slot| slot.to_utc())
+            .filter(|slot| *slot <= now)
     }
 }
 
@@ -62,58 +100,129 @@ impl fmt::Display for CronSchedule {
     }
 }
 
+/// The name of one run of one schedule, the same on every worker: whoever inserts it first runs
+/// it. `what` names the schedule (`watch:<agent>:<watcher>`).
+pub fn slot_key(what: &str, slot: DateTime<Utc>) -> String {
+    format!("{what}@{}", slot.format("%Y-%m-%dT%H:%M:%SZ"))
+}
+
+/// A delay in `0..=max`, spread evenly over seeds and the same for the same seed, so that fleets
+/// do not ask a registry all in one second and workers still agree. Seed it with the slot's key.
+pub fn jitter(seed: &str, max: Duration) -> Duration {
+    let hash = Sha256::digest(seed.as_bytes());
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash[..8]);
+    let max = u64::try_from(max.as_millis()).unwrap_or(u64::MAX - 1);
+    Duration::from_millis(u64::from_be_bytes(first) % (max + 1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn at(text: &str) -> DateTime<Utc> {
+    fn utc(text: &str) -> DateTime<Utc> {
         text.parse().unwrap()
     }
 
-    fn slots(expression: &str, zone: Tz, from: &str, count: usize) -> Vec<String> {
+    fn slots(expression: &str, zone: &str, from: &str, count: usize) -> Vec<String> {
         let schedule = CronSchedule::parse(expression, zone).unwrap();
-        let first = schedule.next_after(at(from));
-        std::iter::successors(first, |slot| schedule.next_after(*slot))
-            .take(count)
-            .map(crate::iso::to_string)
+        let mut at = utc(from);
+        (0..count)
+            .map(|_| {
+                at = schedule.next_after(at).unwrap();
+                at.format("%m-%dT%H:%M").to_string()
+            })
             .collect()
     }
 
     #[test]
-    fn the_default_runs_every_six_hours() {
+    fn slots_follow_the_expression_in_its_zone() {
         assert_eq!(
-            slots(DEFAULT_CRON, Tz::UTC, "2026-01-01T00:00:00Z", 2),
-            ["2026-01-01T06:00:00.000Z", "2026-01-01T12:00:00.000Z"]
+            slots("0 */6 * * *", "", "2026-11-21T05:59:59Z", 3),
+            ["11-21T06:00", "11-21T12:00", "11-21T18:00"]
+        );
+        assert_eq!(
+            slots("30 3 * * *", "Europe/Berlin", "2026-11-21T00:00:00Z", 2),
+            ["11-21T02:30", "11-22T02:30"]
+        );
+        assert_eq!(
+            slots("15 30 3 * * *", "", "2026-11-21T03:30:14Z", 1),
+            ["11-21T03:30"]
         );
     }
 
     #[test]
-    fn hours_are_those_of_the_time_zone() {
+    fn a_skipped_time_of_day_runs_after_the_gap_and_only_then() {
+        // Berlin, 2026-03-29: 02:00 becomes 03:00 at 01:00 UTC.
         assert_eq!(
-            slots("0 3 * * *", Tz::Europe__Oslo, "2026-01-10T00:00:00Z", 1),
-            ["2026-01-10T02:00:00.000Z"]
-        );
-        assert_eq!(
-            slots("0 3 * * *", Tz::Europe__Oslo, "2026-07-10T00:00:00Z", 1),
-            ["2026-07-10T01:00:00.000Z"]
+            slots("30 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", 2),
+            ["03-29T01:00", "03-30T00:30"]
         );
     }
 
     #[test]
-    fn summer_time_neither_loses_nor_doubles_a_daily_slot() {
-        // 2026-03-29: 02:00 becomes 03:00. 2026-10-25: 03:00 becomes 02:00.
-        for from in ["2026-03-27T12:00:00Z", "2026-10-23T12:00:00Z"] {
-            let slots = slots("30 2 * * *", Tz::Europe__Oslo, from, 4);
-            let days: Vec<&str> = slots.iter().map(|slot| &slot[..10]).collect();
-            let mut distinct = days.clone();
-            distinct.dedup();
-            assert_eq!(days, distinct, "{slots:?}");
+    fn a_repeated_time_of_day_runs_once() {
+        // Berlin, 2026-10-25: 03:00 becomes 02:00 at 01:00 UTC.
+        assert_eq!(
+            slots("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", 2),
+            ["10-25T00:30", "10-26T01:30"]
+        );
+    }
+
+    #[test]
+    fn slots_always_move_forward() {
+        for zone in ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe"] {
+            let schedule = CronSchedule::parse("*/20 * * * *", zone).unwrap();
+            // A clock that goes back by half an hour moves the twenty-minute marks once.
+            let limit = chrono::Duration::minutes(40);
+            let mut at = utc("2026-01-01T00:00:00Z");
+            while at < utc("2026-12-01T00:00:00Z") {
+                let next = schedule.next_after(at).unwrap();
+                assert!(next > at && next - at <= limit, "{zone} {at}");
+                at = next;
+            }
         }
     }
 
     #[test]
-    fn nonsense_is_refused_by_name() {
-        let error = CronSchedule::parse("every day", Tz::UTC).unwrap_err();
-        assert!(error.to_string().contains("every day"), "{error}");
+    fn the_last_slot_includes_the_present_instant() {
+        let schedule = CronSchedule::parse("0 * * * *", "").unwrap();
+        let last = |text| schedule.last_at(utc(text)).unwrap();
+        assert_eq!(last("2026-11-21T05:00:00Z"), utc("2026-11-21T05:00:00Z"));
+        assert_eq!(last("2026-11-21T05:59:59Z"), utc("2026-11-21T05:00:00Z"));
+    }
+
+    #[test]
+    fn bad_schedules_are_refused_with_the_reason() {
+        let error = |expression: &str, zone: &str| {
+            CronSchedule::parse(expression, zone)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(error("", "").contains("is no cron expression"));
+        assert!(error("0 25 * * *", "").contains("0 25 * * *"));
+        assert!(error("every day", "").contains("is no cron expression"));
+        assert!(error("0 0 30 2 *", "").contains("never"));
+        assert!(error("0 0 * * *", "Mars/Base").contains("Mars/Base"));
+        assert!(error(&"* ".repeat(200), "").contains("longer"));
+    }
+
+    #[test]
+    fn jitter_is_spread_repeatable_and_bounded() {
+        let max = Duration::from_secs(60);
+        let delays: Vec<_> = (0..1000).map(|n| jitter(&format!("w{n}"), max)).collect();
+        assert!(delays.iter().all(|delay| *delay <= max));
+        let late = delays.iter().filter(|d| **d > max / 2).count();
+        assert!((350..650).contains(&late), "{late}");
+        assert_eq!(jitter("w7", max), delays[7]);
+        assert_eq!(jitter("w7", Duration::ZERO), Duration::ZERO);
+    }
+
+    #[test]
+    fn slot_keys_name_schedule_and_instant() {
+        assert_eq!(
+            slot_key("watch::local", utc("2026-11-21T06:00:00Z")),
+            "watch::local@2026-11-21T06:00:00Z"
+        );
     }
 }
