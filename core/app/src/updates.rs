@@ -4,12 +4,15 @@ use chrono::Utc;
 use plimsoll_domain::{
     access::Scope,
     container::ContainerState,
+    eligibility::{self, AdmissionFacts, Blocker, BlockerReason, UpdateTrigger},
     ids::OperationId,
     operation::OperationKind,
-    target::{UpdateTarget, is_rollback_name, update_target},
+    target::{UpdateTarget, update_target},
+    trigger::Threshold,
 };
 
 use plimsoll_store::components::ComponentKind;
+use serde_json::json;
 
 use crate::{App, AppError, requests::Caller, requests::Request};
 
@@ -56,14 +59,15 @@ impl App {
         }
         let entry = self.get_container(container).await?;
         let state = &entry.state;
-        let target = self.admit_update(state)?;
-        let trigger = self.docker_trigger(state).await?;
+        let trigger = self.find_docker_trigger(state).await?;
+        let target = self.admit_update(state, trigger.as_ref())?;
+        let trigger_name = trigger.map(|t| format!("{}.{}", t.kind, t.name));
         let target_image = target.familiar();
         self.accept(
             Request {
                 kind: OperationKind::Update,
                 state,
-                trigger_name: &trigger,
+                trigger_name: trigger_name.as_deref().unwrap_or_default(),
                 from_version: &target.from_version,
                 to_version: &target.to_version,
                 target_image: &target_image,
@@ -76,30 +80,73 @@ impl App {
         .await
     }
 
-    /// The docker trigger that updates the container: the first one of its agent.
+    /// The name of the docker trigger that updates the container.
     pub(crate) async fn docker_trigger(&self, state: &ContainerState) -> Result<String, AppError> {
-        let agent = &state.facts.watcher.agent;
-        self.store()
-            .components(ComponentKind::Trigger)
-            .await?
-            .into_iter()
-            .find(|trigger| trigger.type_ == "docker" && trigger.agent == *agent)
-            .map(|trigger| format!("docker.{}", trigger.name))
-            .ok_or_else(|| {
-                AppError::NotFound("No docker trigger found for this container".to_owned())
-            })
+        match self.find_docker_trigger(state).await? {
+            Some(trigger) => Ok(format!("{}.{}", trigger.kind, trigger.name)),
+            None => Err(AppError::NotFound(NO_TRIGGER.to_owned())),
+        }
     }
 
-    fn admit_update(&self, state: &ContainerState) -> Result<UpdateTarget, AppError> {
-        let target = update_target(state, &self.settings().view_context().maturity, Utc::now())
-            .ok_or_else(|| {
-                AppError::Invalid("No update available for this container".to_owned())
-            })?;
-        if is_rollback_name(&state.facts.name) {
-            return Err(AppError::conflict(
-                "Cannot update temporary rollback container renamed with -old-{timestamp}",
-            ));
+    /// The first docker trigger of the container's agent.
+    async fn find_docker_trigger(
+        &self,
+        state: &ContainerState,
+    ) -> Result<Option<UpdateTrigger>, AppError> {
+        let agent = &state.facts.watcher.agent;
+        let triggers = self.store().components(ComponentKind::Trigger).await?;
+        let found = triggers
+            .into_iter()
+            .find(|trigger| trigger.type_ == "docker" && trigger.agent == *agent);
+        Ok(found.map(|trigger| UpdateTrigger {
+            threshold: trigger.configuration["threshold"]
+                .as_str()
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(Threshold::ALL),
+            kind: trigger.type_,
+            name: trigger.name,
+        }))
+    }
+
+    /// The update's target, unless something stands in the way: the first hard blocker is the
+    /// answer. What only holds back automatic updates (a threshold) does not stop a person; what
+    /// makes the update unavailable (snooze, skip, maturity) does, as the contract says.
+    fn admit_update(
+        &self,
+        state: &ContainerState,
+        trigger: Option<&UpdateTrigger>,
+    ) -> Result<UpdateTarget, AppError> {
+        let now = Utc::now();
+        let admission = AdmissionFacts {
+            actions_enabled: self.settings().container_actions.is_enabled(),
+            trigger: trigger.cloned(),
+        };
+        let target = update_target(state, &self.settings().view_context().maturity, now);
+        if let Some(blocker) = eligibility::evaluate(state, &admission, now).first_hard() {
+            return Err(refusal(blocker, state));
         }
-        Ok(target)
+        target.ok_or_else(|| AppError::Invalid("No update available for this container".to_owned()))
+    }
+}
+
+const NO_TRIGGER: &str = "No docker trigger found for this container";
+
+fn refusal(blocker: &Blocker, state: &ContainerState) -> AppError {
+    let message = blocker.message.to_string();
+    match blocker.reason {
+        BlockerReason::ActionsDisabled => AppError::Forbidden(message),
+        BlockerReason::NoUpdateAvailable => AppError::Invalid(message),
+        BlockerReason::NoUpdateTriggerConfigured => AppError::NotFound(message),
+        BlockerReason::ActiveOperation => AppError::Conflict {
+            message,
+            details: state
+                .operation
+                .as_ref()
+                .map(|active| json!({ "operationId": active.id.to_string() })),
+        },
+        _ => AppError::Conflict {
+            message,
+            details: Some(json!({ "blockers": [blocker] })),
+        },
     }
 }
