@@ -179,24 +179,19 @@ impl Reader {
         let deadline = tokio::time::Instant::now() + DEADLINE;
         loop {
             let held = self.client.is_some();
-            match tokio::time::timeout_at(deadline, self.read_once(shared)).await {
-                // A connection that was kept may have died since; a new one settles it.
-                Ok(Err(StoreError::Unavailable(_))) if held => self.client = None,
+            let read = tokio::time::timeout_at(deadline, self.read_once(shared)).await;
+            if !matches!(read, Ok(Ok(_)))
+                && let Some(suspect) = self.client.take()
+            {
+                Store::discard(suspect);
+            }
+            match read {
                 Ok(Ok(snapshot)) => return Ok(snapshot),
-                Ok(Err(StoreError::Unavailable(why))) => {
-                    self.client = None;
-                    return Err(Failure::Unavailable(why));
-                }
-                Ok(Err(other)) => {
-                    self.client = None;
-                    return Err(Failure::Internal(other.to_string()));
-                }
-                Err(_) => {
-                    if let Some(silent) = self.client.take() {
-                        Store::discard(silent);
-                    }
-                    return Err(Failure::Unavailable("no answer in time".to_owned()));
-                }
+                // A connection that was kept may have died since; a new one settles it.
+                Ok(Err(StoreError::Unavailable(_))) if held => {}
+                Ok(Err(StoreError::Unavailable(why))) => return Err(Failure::Unavailable(why)),
+                Ok(Err(other)) => return Err(Failure::Internal(other.to_string())),
+                Err(_) => return Err(Failure::Unavailable("no answer in time".to_owned())),
             }
         }
     }
@@ -204,7 +199,7 @@ impl Reader {
     async fn read_once(&mut self, shared: &Shared) -> Result<Arc<Snapshot>, StoreError> {
         let client = match &mut self.client {
             Some(client) => client,
-            none => none.insert(shared.store.client().await?),
+            none => none.insert(inventory::connect(&shared.store).await?),
         };
         let now = Instant::now();
         let last = self

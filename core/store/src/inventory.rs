@@ -17,7 +17,7 @@ use plimsoll_domain::{
 use serde::de::DeserializeOwned;
 use tokio_postgres::Row;
 
-use crate::{Client, StoreError};
+use crate::{Client, Store, StoreError};
 
 /// What a container's view is made of; `c` is `containers`.
 macro_rules! state_columns {
@@ -97,6 +97,17 @@ pub struct InventoryDelta {
     pub changed: Vec<StoredContainer>,
     /// Removed from the engine, or forgotten on request.
     pub gone: Vec<ContainerId>,
+}
+
+/// A connection to read on again and again; give it back with [`Store::discard`], because it is
+/// set up for these statements alone. Planning takes longer than reading what changed, so the plan
+/// is made once, and made so that it fits however the tables grow.
+pub async fn connect(store: &Store) -> Result<Client, StoreError> {
+    let client = store.client().await?;
+    client
+        .batch_execute("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off")
+        .await?;
+    Ok(client)
 }
 
 /// Every container that is there now.

@@ -46,8 +46,10 @@ impl Store {
         config.connect_timeout(WAIT);
         config.tcp_user_timeout(Duration::from_secs(10));
         config.application_name("plimsoll");
+        // Compiling a plan takes longer than any statement of ours, and a wrong estimate is enough
+        // for Postgres to do it.
         let session = format!(
-            "-c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout=2000 \
+            "-c jit=off -c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout=2000 \
              -c idle_in_transaction_session_timeout=10000"
         );
         let options = match config.get_options() {
