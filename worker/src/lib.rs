@@ -1,2 +1,4 @@
 pub mod docker;
+pub mod jobs;
+pub mod operations;
 pub mod registry;

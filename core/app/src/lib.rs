@@ -21,7 +21,6 @@ pub mod rollbacks;
 mod settings;
 pub mod triggers;
 pub mod update_operations;
-pub mod update_policies;
 pub mod updates;
 pub mod watchers;
 pub mod watches;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use chrono::Utc;
 use plimsoll_domain::{
-    assessment::candidate_key,
+    assessment::{MaturityScale, candidate_key},
     container::{ContainerFacts, ContainerState, WatchResult},
     ids::{ContainerId, IdentityKey, WatcherRef},
     view::{ViewContext, view},
@@ -65,10 +65,10 @@ impl App {
         if observed.present.is_empty() && observed.gone.is_empty() {
             return Ok(Changes::default());
         }
-        let context = self.settings().view_context();
+        let scale = self.maturity_scale();
         let changes = self
             .store()
-            .transaction(async |tx| observe(tx, watcher, observed, &context).await)
+            .transaction(async |tx| observe(tx, watcher, observed, &scale).await)
             .await?;
         if !changes.is_empty() {
             self.announce().await;
@@ -87,15 +87,19 @@ impl App {
         if outcomes.is_empty() && details.is_empty() {
             return Ok(0);
         }
-        let context = self.settings().view_context();
+        let scale = self.maturity_scale();
         let changed = self
             .store()
-            .transaction(async |tx| record(tx, outcomes, details, &context).await)
+            .transaction(async |tx| record(tx, outcomes, details, &scale).await)
             .await?;
         if changed > 0 {
             self.announce().await;
         }
         Ok(changed)
+    }
+
+    fn maturity_scale(&self) -> MaturityScale {
+        self.settings().view_context().maturity
     }
 }
 
@@ -103,7 +107,7 @@ async fn observe(
     tx: &Transaction<'_>,
     watcher: &WatcherRef,
     observed: &Observed,
-    context: &ViewContext,
+    scale: &MaturityScale,
 ) -> Result<Changes, AppError> {
     let names: Vec<&str> = observed.present.iter().map(|f| f.name.as_str()).collect();
     let ids: Vec<&str> = observed.present.iter().map(|f| f.id.as_str()).collect();
@@ -148,7 +152,7 @@ async fn observe(
         } else {
             ("dd:container-updated", None)
         };
-        told.push((event, rendered(state, context)?));
+        told.push((event, rendered(state, scale)?));
         if let Some(action) = action {
             entries.push(NewAudit {
                 container_image: Some(image),
@@ -166,7 +170,7 @@ async fn record(
     tx: &Transaction<'_>,
     outcomes: &[WatchOutcome],
     details: &[(ImageKey, ImageDetails)],
-    context: &ViewContext,
+    scale: &MaturityScale,
 ) -> Result<usize, AppError> {
     image_details::save(tx, details).await?;
     let results: Vec<NewResult<'_>> = outcomes
@@ -199,7 +203,7 @@ async fn record(
     let mut told = Vec::with_capacity(states.len());
     let mut found = Vec::new();
     for state in &states {
-        told.push(("dd:container-updated", rendered(state, context)?));
+        told.push(("dd:container-updated", rendered(state, scale)?));
         let candidate = state
             .current_result()
             .and_then(|result| candidate_key(&state.facts, result));
@@ -224,9 +228,12 @@ async fn record(
     Ok(changed.len())
 }
 
-/// The container as events carry it.
-pub(crate) fn rendered(state: &ContainerState, context: &ViewContext) -> Result<String, AppError> {
-    serde_json::to_string(&view(state, context, Utc::now()))
+fn rendered(state: &ContainerState, scale: &MaturityScale) -> Result<String, AppError> {
+    let context = ViewContext {
+        maturity: *scale,
+        ..ViewContext::default()
+    };
+    serde_json::to_string(&view(state, &context, Utc::now()))
         .map_err(|e| AppError::Internal(format!("cannot render {}: {e}", state.facts.id)))
 }
 

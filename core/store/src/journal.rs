@@ -42,7 +42,7 @@ macro_rules! fenced {
                        exit_code = coalesce($21, exit_code),
                        last_log = coalesce($22, last_log)",
             $set,
-            " WHERE id = $1 AND completed_at IS NULL AND EXISTS (SELECT 1 FROM lease)
+            " WHERE id = $1 AND seq = $23 AND completed_at IS NULL AND EXISTS (SELECT 1 FROM lease)
               RETURNING seq)
              INSERT INTO operation_journal (operation_id, seq, phase, entry, epoch, worker, note)
              SELECT $1, w.seq - cardinality($5) + e.n, e.phase, e.entry, $4, $3::uuid::text, e.note
@@ -56,7 +56,9 @@ macro_rules! fenced {
 statements! {
     /// An intent alone: the phase stays, and nothing that shows the phase is touched.
     INTEND = fenced!("");
-    ADVANCE = fenced!(", phase = $23, completed_at = CASE WHEN $24 THEN now() ELSE completed_at END");
+    ADVANCE = fenced!(", phase = $24, completed_at = CASE WHEN $25 THEN now() ELSE completed_at END");
+    COUNT_PHASE = "SELECT count(*) FROM operation_journal
+                    WHERE operation_id = $1 AND phase = $2 AND entry = 'done'";
     JOURNAL = "SELECT seq, phase, entry, epoch, worker, at, note FROM operation_journal
                 WHERE operation_id = $1 ORDER BY seq";
 }
@@ -128,7 +130,7 @@ pub struct JournalEntry {
 }
 
 /// Writes progress under the lease, with one event per phase. `operation` is as the caller knows
-/// it, before `progress`.
+/// it, before `progress`; if the stored row has gone on since, that is a lost lease too.
 pub async fn record(
     client: &impl GenericClient,
     lease: &Lease,
@@ -179,6 +181,7 @@ pub async fn record(
         &changes.last_error,
         &changes.exit_code,
         &changes.last_log,
+        &operation.seq,
     ];
     let sql = if done.is_empty() {
         INTEND
@@ -219,6 +222,20 @@ pub fn event(operation: &Operation, phase: Phase, changes: &Changes) -> String {
 }
 
 impl Store {
+    /// How often an operation has reached a phase.
+    pub async fn count_phase(
+        &self,
+        operation: OperationId,
+        phase: Phase,
+    ) -> Result<i64, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(COUNT_PHASE).await?;
+        let row = client
+            .query_one(&statement, &[&operation.as_uuid(), &phase.as_str()])
+            .await?;
+        Ok(row.get(0))
+    }
+
     /// The journal of an operation, oldest first.
     pub async fn operation_journal(
         &self,

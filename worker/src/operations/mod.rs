@@ -1,0 +1,136 @@
+//! The update and rollback program (DESIGN.md 3, 4).
+//!
+//! One loop ([`program`]): observe, ask `domain::recovery` for the next step, write the intent,
+//! have the effect, and observe again. A worker that takes an operation over enters the same loop.
+//!
+//! * `prepare`: everything slow, before anything is touched
+//! * `observe`: what the engine shows
+//! * `effects`: one function per action; each can be repeated
+//! * `gate`: the health gate's observations
+//! * `record`: the fenced writes
+//! * `turning`: failing, turning round, and trying again later
+
+mod crash_point;
+mod effects;
+mod error;
+mod gate;
+mod observe;
+mod plan;
+mod prepare;
+mod program;
+mod record;
+mod turning;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use plimsoll_app::App;
+use plimsoll_domain::{
+    gate::DEFAULT_STABILITY,
+    ids::{IdentityKey, OperationId, WatcherRef},
+};
+use sha2::{Digest as _, Sha256};
+
+pub use crash_point::{CRASH_AT, CrashPoint, Manner, Side};
+pub use plan::{Plan, Snapshot};
+
+use crate::{
+    docker::Engine,
+    jobs::{JobContext, Outcome},
+    registry::Registries,
+};
+
+/// The repository of the local tags that keep the images of backups.
+pub const PIN_REPOSITORY: &str = "plimsoll-backup";
+
+/// How operations are run.
+#[derive(Clone, Debug)]
+pub struct OperationSettings {
+    /// Ways back that are kept per container.
+    pub backups: i64,
+    /// How long a new container must run, where no label says otherwise. At least 1 s.
+    pub stability: Duration,
+    /// How long a healthcheck may take; the check's own times may allow longer.
+    pub health_deadline: Option<Duration>,
+    /// For tests only.
+    pub crash_at: Option<CrashPoint>,
+}
+
+impl Default for OperationSettings {
+    fn default() -> Self {
+        Self {
+            backups: 3,
+            stability: DEFAULT_STABILITY,
+            health_deadline: None,
+            crash_at: CrashPoint::from_env(),
+        }
+    }
+}
+
+/// Runs operations. Cheap to clone; one per process.
+#[derive(Clone)]
+pub struct Operations {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    app: App,
+    engines: HashMap<WatcherRef, Engine>,
+    registries: Registries,
+    settings: OperationSettings,
+}
+
+impl Operations {
+    pub fn new(
+        app: App,
+        engines: HashMap<WatcherRef, Engine>,
+        registries: Registries,
+        settings: OperationSettings,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                app,
+                engines,
+                registries,
+                settings,
+            }),
+        }
+    }
+
+    /// Runs the program of one operation until it ends, is handed over, or must wait.
+    pub async fn run(&self, operation: OperationId, context: &JobContext) -> Outcome {
+        let loaded = match self.inner.app.store().load_operation(operation).await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                return Outcome::Later {
+                    after: Duration::from_secs(1),
+                    why: error.to_string(),
+                };
+            }
+        };
+        let Some((operation, now)) = loaded else {
+            return Outcome::Failed("the operation does not exist any more".to_owned());
+        };
+        if operation.completed_at.is_some() {
+            return Outcome::Done;
+        }
+        let Some(engine) = self.inner.engines.get(&operation.watcher) else {
+            return Outcome::Later {
+                after: Duration::from_secs(5),
+                why: format!("this worker has no engine named {}", operation.watcher),
+            };
+        };
+        match program::Program::new(&self.inner, engine, context, operation, now) {
+            Ok(program) => program.run().await,
+            Err(why) => Outcome::Failed(why),
+        }
+    }
+}
+
+/// The local tag that keeps the image a container ran before this operation.
+pub fn pin_tag(identity: &IdentityKey, operation: OperationId) -> (String, String) {
+    let hash = hex::encode(Sha256::digest(identity.as_str().as_bytes()));
+    (
+        format!("{PIN_REPOSITORY}/{}", &hash[..16]),
+        operation.as_uuid().simple().to_string(),
+    )
+}

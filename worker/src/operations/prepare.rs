@@ -1,0 +1,423 @@
+//! Preparation: everything that is slow or may fail, while nothing is touched. What may be touched
+//! later is in the database when this ends.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use chrono::Utc;
+use futures::{StreamExt, TryStreamExt};
+use plimsoll_app::store::journal::{Changes, Completion};
+use plimsoll_domain::{
+    gate::{Lifetime, MIN_STABILITY},
+    ids::ContainerId,
+    image::{Digest, ImageRef},
+    labels::UserLabels,
+    operation::{OperationKind, Phase},
+    recovery::{Prepared, Prior},
+    spec::{AutoRemove, SpecInput, dependants, plan, repo_digest},
+};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    error::StepError,
+    observe::{ROLE_NEW, View},
+    pin_tag,
+    plan::{GateRules, Plan, Snapshot, already_current, prior_of, temporary_name},
+    program::{Program, Turn, id_of, json},
+};
+use crate::{
+    docker::{EngineError, ListScope, PullRequest, RegistryAuth},
+    jobs::Outcome,
+    registry::{Freshness, PullAuth},
+};
+
+/// A configuration that changes this often under our hands is somebody's work in progress (F-7).
+const MAX_PREPARATIONS: u32 = 3;
+/// Inspections at a time when dependants are looked for.
+const INSPECTIONS: usize = 8;
+
+/// The image to go to.
+struct Target {
+    image: Value,
+    /// `None` for an image that never came from a registry.
+    digest: Option<String>,
+}
+
+impl Program<'_> {
+    pub(super) async fn prepare(&mut self, view: &View) -> Result<Turn, StepError> {
+        self.preparations += 1;
+        if self.preparations > MAX_PREPARATIONS {
+            return Err(StepError::Refused(
+                "its configuration keeps changing while the update is prepared".to_owned(),
+            ));
+        }
+        let Some(container) = view.old.clone() else {
+            return Ok(Turn::Next);
+        };
+        let actor = &self.operation.actor;
+        if self.world.app.store().actor_is_barred(actor).await? {
+            return Err(StepError::Refused(format!(
+                "no longer permitted: {actor} may not change containers any more"
+            )));
+        }
+        self.refuse_own_container(&container)?;
+        let reference = self.target_reference()?;
+        let shown = shown(&reference);
+        let old_image = self.image_of(&container).await?;
+        let own_digest = repo_digest(&old_image, &reference.familiar_name()).map(str::to_owned);
+        let calls_itself = container["Config"]["Image"].as_str() == Some(shown.as_str());
+        if self.operation.kind == OperationKind::Update {
+            let digest = self.fix_digest(&reference).await?;
+            if calls_itself && own_digest.as_deref() == Some(digest.as_str()) {
+                let id = container["Image"].as_str().unwrap_or_default();
+                return self.is_current(id).await;
+            }
+        }
+        let (target, dependants) =
+            tokio::join!(self.fetch(&reference), self.dependants_of(&container));
+        self.refuse_dependants(&dependants?)?;
+        let target = target?;
+        let image_id = text(&target.image, "Id").to_owned();
+        if calls_itself && container["Image"] == image_id.as_str() {
+            return self.is_current(&image_id).await;
+        }
+        refuse_other_platform(&old_image, &target.image)?;
+        self.pin(&container).await?;
+        let tag = reference.tag().map_or("latest", |tag| tag.as_str());
+        self.engine
+            .tag_image(&image_id, &reference.familiar_name(), tag)
+            .await?;
+
+        let facts = self.engine_facts().await?;
+        let (gate, auto_remove) = self.rules(&container, &old_image);
+        let changed_paths = self.changed_paths(&container).await?;
+        let spec = plan(&SpecInput {
+            container: &container,
+            old_image: &old_image,
+            new_image: &target.image,
+            image_reference: &shown,
+            engine: &facts,
+            remaps: &BTreeMap::new(),
+            labels: &self.labels(ROLE_NEW),
+            auto_remove,
+            changed_paths: &changed_paths,
+        })
+        .map_err(|refusal| StepError::Refused(refusal.to_string()))?;
+        let snapshot = Snapshot {
+            prior: prior_of(&container),
+            repo_digest: own_repo_digest(&container, &old_image),
+            container,
+            image: old_image,
+        };
+        let plan = Plan {
+            reference: shown,
+            image_id,
+            gate,
+            spec,
+        };
+        self.keep(snapshot, plan, target.digest).await
+    }
+
+    /// Writes snapshot and plan; the way is free for the first change.
+    async fn keep(
+        &mut self,
+        snapshot: Snapshot,
+        plan: Plan,
+        digest: Option<String>,
+    ) -> Result<Turn, StepError> {
+        let operation = &self.operation;
+        let name = operation.container_name.clone();
+        let changes = Changes {
+            target_digest: digest,
+            old_container: id_of(&snapshot.container),
+            temp_name: Some(temporary_name(&name, operation.id, operation.created_at)),
+            old_name: Some(name),
+            old_was_running: Some(snapshot.prior != Prior::Stopped),
+            snapshot: json(&snapshot),
+            new_spec: json(&plan),
+            ..Changes::default()
+        };
+        self.snapshot = Some(snapshot);
+        self.plan = Some(plan);
+        self.write(None, Some("prepared"), changes, Completion::Open)
+            .await?;
+        self.prepared = Prepared::Yes;
+        Ok(Turn::Next)
+    }
+
+    /// Nothing to do, and nothing done (reliability.md F-14).
+    async fn is_current(&mut self, image_id: &str) -> Result<Turn, StepError> {
+        let changes = Changes {
+            evidence: Some(already_current(image_id, self.now())),
+            ..Changes::default()
+        };
+        self.write(Some(Phase::Succeeded), None, changes, Completion::Completed)
+            .await?;
+        Ok(Turn::End(Outcome::Done))
+    }
+
+    fn target_reference(&self) -> Result<ImageRef, StepError> {
+        let image = &self.operation.target_image;
+        ImageRef::parse(image).map_err(|error| StepError::Refused(format!("{image}: {error}")))
+    }
+
+    async fn image_of(&self, container: &Value) -> Result<Value, EngineError> {
+        match self.engine.inspect_image(text(container, "Image")).await {
+            Ok(image) => Ok(image),
+            Err(error) if error.is_not_found() => Ok(Value::Null),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The digest that is pulled, created from and judged by, whatever the tag does from here on
+    /// (reliability.md G10).
+    async fn fix_digest(&mut self, reference: &ImageRef) -> Result<String, StepError> {
+        if let Some(digest) = &self.operation.target_digest {
+            return Ok(digest.clone());
+        }
+        let digest = self
+            .world
+            .registries
+            .digest(reference, Freshness::NotOlderThan(Utc::now()))
+            .await
+            .map_err(|error| {
+                StepError::Refused(format!("the digest of {reference} is not known: {error}"))
+            })?;
+        let digest = digest.as_str().to_owned();
+        let changes = Changes {
+            target_digest: Some(digest.clone()),
+            ..Changes::default()
+        };
+        self.write(None, Some("pull"), changes, Completion::Open)
+            .await?;
+        Ok(digest)
+    }
+
+    /// Brings the target image here.
+    async fn fetch(&self, reference: &ImageRef) -> Result<Target, StepError> {
+        match self.operation.kind {
+            OperationKind::Update => {
+                let digest = self.operation.target_digest.clone().unwrap_or_default();
+                let image = self.pull(reference, &digest).await?;
+                Ok(Target {
+                    image,
+                    digest: Some(digest),
+                })
+            }
+            OperationKind::Rollback => self.fetch_backup(reference).await,
+        }
+    }
+
+    /// The image of a backup: the one that was kept here, which needs no registry (I-8), or else
+    /// by its digest, which a moved tag cannot change.
+    async fn fetch_backup(&self, reference: &ImageRef) -> Result<Target, StepError> {
+        let gone = || StepError::Refused("its backup does not exist any more".to_owned());
+        let id = self.operation.backup.ok_or_else(gone)?;
+        let store = self.world.app.store();
+        let backup = store.backup(id).await?.ok_or_else(gone)?;
+        match self.engine.inspect_image(&backup.image_id).await {
+            Ok(image) => Ok(Target {
+                image,
+                digest: backup.image_digest,
+            }),
+            Err(error) if error.is_not_found() => {
+                let Some(digest) = backup.image_digest else {
+                    return Err(StepError::Refused(format!(
+                        "the image {} of the backup is gone, and it came from no registry",
+                        backup.image_id
+                    )));
+                };
+                let image = self.pull(reference, &digest).await?;
+                Ok(Target {
+                    image,
+                    digest: Some(digest),
+                })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn pull(&self, reference: &ImageRef, digest: &str) -> Result<Value, StepError> {
+        let parsed = Digest::parse(digest)
+            .ok_or_else(|| StepError::Refused(format!("{digest} is not a digest")))?;
+        let by_digest = format!("{}@{}", reference.familiar_name(), parsed.as_str());
+        if let Ok(image) = self.engine.inspect_image(&by_digest).await {
+            return Ok(image);
+        }
+        let auth = self.world.registries.pull_auth(reference).await;
+        let request = PullRequest {
+            reference: by_digest.clone(),
+            auth: auth.and_then(registry_auth),
+            platform: None,
+        };
+        // Ends with this future: the lease is watched outside.
+        self.engine
+            .pull(&request, &CancellationToken::new(), |_| {})
+            .await?;
+        Ok(self.engine.inspect_image(&by_digest).await?)
+    }
+
+    /// Keeps the old image from every prune until nothing can need it (R-5, I-8).
+    async fn pin(&self, container: &Value) -> Result<(), StepError> {
+        let (repository, tag) = pin_tag(&self.operation.identity, self.operation.id);
+        let image = text(container, "Image");
+        match self.engine.tag_image(image, &repository, &tag).await {
+            // The container still runs, so the snapshot is its only way back.
+            Err(error) if error.is_not_found() => {
+                tracing::warn!(operation = %self.operation.id, "the image that the container runs is gone");
+                Ok(())
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Only Compose copies files into containers, and only then is it worth asking (S26).
+    async fn changed_paths(&self, container: &Value) -> Result<Vec<String>, StepError> {
+        let labels = &container["Config"]["Labels"];
+        match (labels.get("com.docker.compose.project"), id_of(container)) {
+            (Some(_), Some(id)) => Ok(self.engine.changed_paths(&id).await?),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn rules(&self, container: &Value, image: &Value) -> (GateRules, AutoRemove) {
+        let of = |inspect: &Value| -> BTreeMap<String, String> {
+            serde_json::from_value(inspect["Config"]["Labels"].clone()).unwrap_or_default()
+        };
+        let (own, default) = (of(container), of(image));
+        let labels = UserLabels::new(&own, &default);
+        let says_yes = |keys: [&str; 2]| {
+            let value = keys.into_iter().find_map(|key| labels.get(key));
+            value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        };
+        let rules = labels.rules();
+        let settings = &self.world.settings;
+        let stability = rules
+            .stability_secs
+            .map_or(settings.stability, |secs| Duration::from_secs(secs.into()));
+        let lifetime = match says_yes(["plimsoll.update.one-shot", "dd.update.one-shot"]) {
+            true => Lifetime::OneShot,
+            false => Lifetime::Service,
+        };
+        let auto_remove = match says_yes(["plimsoll.update.auto-remove", "dd.update.auto-remove"]) {
+            true => AutoRemove::Accept,
+            false => AutoRemove::Refuse,
+        };
+        let deadline = settings.health_deadline.map(|d| d.as_secs());
+        let gate = GateRules {
+            stability_secs: stability.max(MIN_STABILITY).as_secs(),
+            health_deadline_secs: rules
+                .rollback
+                .window_ms
+                .map(|ms| u64::from(ms).div_ceil(1_000))
+                .or(deadline),
+            lifetime,
+        };
+        (gate, auto_remove)
+    }
+
+    /// Containers that live in a namespace of this one, by name.
+    async fn dependants_of(&self, container: &Value) -> Result<Vec<String>, StepError> {
+        let own = text(container, "Id");
+        let listed = self.engine.list(ListScope::All).await?;
+        let others: Vec<ContainerId> = listed
+            .into_iter()
+            .map(|summary| summary.id)
+            .filter(|id| id.as_str() != own)
+            .collect();
+        let inspections: Vec<Option<Value>> = futures::stream::iter(others)
+            .map(|id| async move {
+                match self.engine.inspect(&id).await {
+                    Ok(inspect) => Ok(Some(inspect)),
+                    Err(error) if error.is_not_found() => Ok(None),
+                    Err(error) => Err(error),
+                }
+            })
+            .buffer_unordered(INSPECTIONS)
+            .try_collect()
+            .await?;
+        let found = dependants(container, inspections.iter().flatten());
+        Ok(found.into_iter().map(|dependant| dependant.name).collect())
+    }
+
+    /// They would be left with a namespace that is gone (reliability.md S17).
+    fn refuse_dependants(&self, names: &[String]) -> Result<(), StepError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        Err(StepError::Refused(format!(
+            "{} cannot be updated by itself, because other containers live in its namespaces and \
+             would lose them: {}",
+            self.operation.container_name,
+            names.join(", ")
+        )))
+    }
+
+    /// A worker that stops itself cannot start its successor (reliability.md U1).
+    fn refuse_own_container(&self, container: &Value) -> Result<(), StepError> {
+        let hostname = std::env::var("HOSTNAME").unwrap_or_default();
+        let id = text(container, "Id");
+        let in_container = std::path::Path::new("/.dockerenv").exists();
+        if in_container && hostname.len() >= 12 && id.starts_with(&hostname) {
+            return Err(StepError::Refused(
+                "Plimsoll's worker runs in it and cannot replace itself".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The engine pulls whatever platform a digest is of; one that cannot run here is found out only
+/// at the start otherwise (reliability.md G8).
+fn refuse_other_platform(old: &Value, new: &Value) -> Result<(), StepError> {
+    for key in ["Os", "Architecture"] {
+        let (had, has) = (text(old, key), text(new, key));
+        if !had.is_empty() && !has.is_empty() && had != has {
+            return Err(StepError::Refused(format!(
+                "there is no image for {}/{}: the target is for {}/{}",
+                text(old, "Os"),
+                text(old, "Architecture"),
+                text(new, "Os"),
+                text(new, "Architecture"),
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The digest the old image was pulled by, from the repository that the container names.
+fn own_repo_digest(container: &Value, image: &Value) -> Option<String> {
+    let reference = container["Config"]["Image"].as_str()?;
+    let name = ImageRef::parse(reference).ok()?.familiar_name();
+    repo_digest(image, &name).map(str::to_owned)
+}
+
+/// What the container will call its image.
+fn shown(reference: &ImageRef) -> String {
+    let tag = reference.tag().map_or("latest", |tag| tag.as_str());
+    format!("{}:{tag}", reference.familiar_name())
+}
+
+fn registry_auth(auth: PullAuth) -> Option<RegistryAuth> {
+    let server = auth.server_address;
+    match auth {
+        PullAuth {
+            identity_token: Some(token),
+            ..
+        } => Some(RegistryAuth::IdentityToken { token, server }),
+        PullAuth {
+            username: Some(username),
+            password: Some(password),
+            ..
+        } => Some(RegistryAuth::Password {
+            username,
+            password,
+            server,
+        }),
+        _ => None,
+    }
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_default()
+}

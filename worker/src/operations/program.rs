@@ -1,0 +1,400 @@
+//! The loop: observe, decide, write, act, and observe again.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use plimsoll_app::store::{
+    journal::{Changes, Completion},
+    update_operations::Operation,
+};
+use plimsoll_domain::{
+    gate::{Gate, Verdict, judge},
+    ids::ContainerId,
+    operation::Phase,
+    recovery::{Action, Attempt, Cause, Facts, Prepared, Prior, Settled, Step, next_step},
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Inner,
+    crash_point::Side,
+    error::StepError,
+    gate,
+    observe::View,
+    plan::{Plan, Snapshot},
+};
+use crate::{
+    docker::Engine,
+    jobs::{JobContext, LeaseGuard, Outcome},
+};
+
+/// How often the new container is looked at. An exit is noticed within 2 s (reliability.md H1).
+const POLL: Duration = Duration::from_millis(200);
+/// How long the old container must stay up, after it was started again, to count as running.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// One operation under one lease.
+pub(super) struct Program<'a> {
+    pub(super) world: &'a Inner,
+    pub(super) engine: &'a Engine,
+    pub(super) lease: LeaseGuard,
+    pub(super) shutdown: CancellationToken,
+    /// As stored; updated with each write.
+    pub(super) operation: Operation,
+    pub(super) takeovers: u32,
+    pub(super) snapshot: Option<Snapshot>,
+    pub(super) plan: Option<Plan>,
+    pub(super) gate: Option<Gate>,
+    pub(super) prepared: Prepared,
+    pub(super) preparations: u32,
+    pub(super) stops: u32,
+    pub(super) restarts: u32,
+    pub(super) old_started: Option<Instant>,
+    pub(super) attempt: Attempt,
+    pub(super) trouble: Option<(Action, u32)>,
+    pub(super) away: Option<Away>,
+    /// The engine was away since the gate opened: a restart may not be the container's fault.
+    pub(super) engine_came_back: bool,
+    /// The new container was started before that could be written (reliability.md P2).
+    pub(super) started_ahead: bool,
+    clock: Clock,
+}
+
+/// An engine that does not answer.
+#[derive(Clone, Copy)]
+pub(super) struct Away {
+    pub(super) since: Instant,
+    pub(super) pause: Duration,
+}
+
+/// The database's time, without asking for it each time.
+struct Clock {
+    database: DateTime<Utc>,
+    here: Instant,
+}
+
+/// What a turn of the loop leads to.
+pub(super) enum Turn {
+    Next,
+    End(Outcome),
+}
+
+/// What is done and not written yet: it goes together with the next intent.
+pub(super) type Pending = Option<(Phase, Changes)>;
+
+impl<'a> Program<'a> {
+    /// # Errors
+    /// A stored snapshot or plan that this version cannot read; for people.
+    pub(super) fn new(
+        world: &'a Inner,
+        engine: &'a Engine,
+        context: &JobContext,
+        operation: Operation,
+        now: DateTime<Utc>,
+    ) -> Result<Self, String> {
+        Ok(Self {
+            world,
+            engine,
+            lease: context.lease.clone(),
+            shutdown: context.shutdown.clone(),
+            takeovers: context.job.takeovers,
+            snapshot: stored(operation.snapshot.as_ref())?,
+            plan: stored(operation.new_spec.as_ref())?,
+            gate: stored(operation.gate.as_ref())?,
+            operation,
+            prepared: Prepared::NotYet,
+            preparations: 0,
+            stops: 0,
+            restarts: 0,
+            old_started: None,
+            attempt: Attempt::Inherited,
+            trouble: None,
+            away: None,
+            engine_came_back: false,
+            started_ahead: false,
+            clock: Clock {
+                database: now,
+                here: Instant::now(),
+            },
+        })
+    }
+
+    pub(super) async fn run(mut self) -> Outcome {
+        loop {
+            if self.shutdown.is_cancelled() {
+                return Outcome::HandedOver;
+            }
+            if !self.lease.is_held() {
+                return Outcome::LeaseLost;
+            }
+            match self.turn().await {
+                Ok(Turn::Next) => {}
+                Ok(Turn::End(outcome)) => return outcome,
+                Err(StepError::LeaseLost) => return Outcome::LeaseLost,
+                Err(error) => {
+                    tracing::error!(%error, operation = %self.operation.id, "an operation is interrupted");
+                    return Outcome::Later {
+                        after: Duration::from_secs(5),
+                        why: error.to_string(),
+                    };
+                }
+            }
+        }
+    }
+
+    async fn turn(&mut self) -> Result<Turn, StepError> {
+        let view = match self.observe().await {
+            Ok(view) => view,
+            Err(error) => return self.engine_is_away(&error).await,
+        };
+        if self.away.take().is_some() {
+            self.engine_came_back = true;
+        }
+        let mut pending: Pending = None;
+        loop {
+            let phase = pending
+                .as_ref()
+                .map_or(self.operation.phase, |(phase, _)| *phase);
+            match next_step(&self.facts(phase), &view.seen) {
+                Step::Record(phase) => {
+                    self.flush(pending.take()).await?;
+                    match self.reached(phase, &view) {
+                        Ok(changes) => pending = Some((phase, changes)),
+                        Err(why) => return self.turn_round(&why, None, &view).await,
+                    }
+                    if phase.is_terminal() {
+                        self.flush(pending.take()).await?;
+                        return Ok(Turn::End(Outcome::Done));
+                    }
+                }
+                Step::Act(action) => return self.act(action, pending, &view).await,
+                Step::Judge => {
+                    self.flush(pending.take()).await?;
+                    match self.judge(&view).await? {
+                        Ok(changes) => pending = Some((Phase::HealthGatePassed, changes)),
+                        Err(turn) => return Ok(turn),
+                    }
+                }
+                Step::Wait => {
+                    self.flush(pending.take()).await?;
+                    self.pause(POLL).await;
+                    return Ok(Turn::Next);
+                }
+                Step::Fail(cause) => return self.fail(cause.text()).await,
+                Step::Rollback(cause) => {
+                    self.flush(pending.take()).await?;
+                    return self.turn_round(cause.text(), None, &view).await;
+                }
+                Step::Defer(cause) => {
+                    self.flush(pending.take()).await?;
+                    return self.defer(cause.text()).await;
+                }
+                Step::Superseded => {
+                    self.flush(pending.take()).await?;
+                    return self.give_way(Cause::NameTaken.text()).await;
+                }
+                Step::Over => return Ok(Turn::End(Outcome::Done)),
+            }
+        }
+    }
+
+    fn facts(&self, phase: Phase) -> Facts {
+        let settled = match self.old_started {
+            Some(at) if at.elapsed() < SETTLE => Settled::NotYet,
+            _ => Settled::Yes,
+        };
+        Facts {
+            phase,
+            prior: self.prior(),
+            prepared: self.prepared,
+            takeovers: self.takeovers,
+            stops: self.stops,
+            restarts: self.restarts,
+            settled,
+            attempt: self.attempt,
+        }
+    }
+
+    /// What a phase that the engine shows brings into the row, or why the program turns round.
+    fn reached(&mut self, phase: Phase, view: &View) -> Result<Changes, String> {
+        let mut changes = Changes::default();
+        match phase {
+            Phase::NewCreated => {
+                let new = view.new.as_ref();
+                changes.new_container = new.and_then(id_of);
+                let target = self.plan.as_ref().map(|plan| plan.image_id.as_str());
+                // The tag may have moved between the pull and the creation (S-49).
+                if new.and_then(|new| new["Image"].as_str()) != target {
+                    return Err("the new container was made from another image".to_owned());
+                }
+                self.report_differences(new);
+            }
+            Phase::HealthGate => {
+                let (Some(new), Some(plan)) = (&view.new, &self.plan) else {
+                    return Err(Cause::NewGone.text().to_owned());
+                };
+                let gate = gate::open(new, plan, self.prior(), self.now());
+                changes.gate = json(&gate);
+                self.gate = Some(gate);
+                self.engine_came_back = false;
+            }
+            // A container that did not run: the new one is there, from the right image, and is
+            // left as the old one was (F-8).
+            Phase::HealthGatePassed => {
+                changes.evidence = Some(serde_json::json!({
+                    "by": "not started",
+                    "imageId": self.plan.as_ref().map(|plan| plan.image_id.as_str()),
+                    "observedAt": self.now(),
+                }));
+            }
+            Phase::RollbackStarted => self.attempt = Attempt::Begun,
+            _ => {}
+        }
+        Ok(changes)
+    }
+
+    /// I-7: what differs from the plan is worth knowing, and no reason to stop.
+    fn report_differences(&self, new: Option<&Value>) {
+        let (Some(new), Some(plan)) = (new, &self.plan) else {
+            return;
+        };
+        for difference in plimsoll_domain::spec::fidelity(&plan.spec.expected, new) {
+            tracing::warn!(
+                operation = %self.operation.id,
+                container = self.operation.container_name,
+                path = difference.path,
+                "the new container differs from its plan"
+            );
+        }
+    }
+
+    /// `Ok` with the evidence when the gate is passed; `Err` with the turn that ends otherwise.
+    async fn judge(&mut self, view: &View) -> Result<Result<Changes, Turn>, StepError> {
+        let Some(new) = &view.new else {
+            return Ok(Err(Turn::Next));
+        };
+        let Some(mut gate) = self.gate.clone() else {
+            return Ok(Err(self
+                .turn_round("the health gate is not known", None, view)
+                .await?));
+        };
+        let seen = gate::observation(new);
+        if self.engine_came_back && seen.started_at != gate.started_at && seen.restart_count == 0 {
+            // The engine restarted it, not its own failing: the gate begins anew, once (D1, D2).
+            if let Some(plan) = &self.plan {
+                gate = gate::open(new, plan, self.prior(), self.now());
+                let changes = Changes {
+                    gate: json(&gate),
+                    ..Changes::default()
+                };
+                self.gate = Some(gate.clone());
+                self.engine_came_back = false;
+                self.write(None, Some("judge"), changes, Completion::Open)
+                    .await?;
+            }
+        }
+        match judge(&seen, &gate, self.now()) {
+            Verdict::Continue => {
+                self.pause(POLL).await;
+                Ok(Err(Turn::Next))
+            }
+            Verdict::Passed(evidence) => Ok(Ok(Changes {
+                evidence: json(&evidence),
+                ..Changes::default()
+            })),
+            Verdict::Failed(failure) => {
+                let exit_code = failure.exit_code.and_then(|code| code.try_into().ok());
+                let reason = format!("Health check failed: {}", failure.reason);
+                Ok(Err(self.turn_round(&reason, exit_code, view).await?))
+            }
+        }
+    }
+
+    async fn act(
+        &mut self,
+        action: Action,
+        pending: Pending,
+        view: &View,
+    ) -> Result<Turn, StepError> {
+        if action == Action::RenameOld && self.has_drifted(view) {
+            self.flush(pending).await?;
+            self.prepared = Prepared::NotYet;
+            return Ok(Turn::Next);
+        }
+        let (phase, changes) = match pending {
+            Some((phase, changes)) => (Some(phase), changes),
+            None => (None, Changes::default()),
+        };
+        self.write(phase, Some(action.as_str()), changes, Completion::Open)
+            .await?;
+        if !self.lease.is_held() {
+            return Err(StepError::LeaseLost);
+        }
+        self.crash_point(action.as_str(), Side::Before);
+        let result = self.effect(action, view).await;
+        self.crash_point(action.as_str(), Side::After);
+        match result {
+            Ok(Turn::Next) => {
+                self.trouble = None;
+                Ok(Turn::Next)
+            }
+            Ok(end) => Ok(end),
+            Err(StepError::Engine(error)) if error.is_engine_away() => {
+                self.engine_is_away(&error).await
+            }
+            Err(StepError::Engine(error)) => self.troubled(action, &error, view).await,
+            Err(StepError::Refused(why)) => self.cannot(&why, view).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the old container's configuration is no longer what was prepared for (F-7).
+    fn has_drifted(&self, view: &View) -> bool {
+        match (&self.snapshot, &view.old) {
+            (Some(snapshot), Some(old)) => !snapshot.is_still_true_of(old),
+            _ => false,
+        }
+    }
+
+    pub(super) fn crash_point(&self, point: &str, side: Side) {
+        if let Some(crash) = &self.world.settings.crash_at {
+            crash.pass(point, side);
+        }
+    }
+
+    /// The database's time.
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        self.clock.database + self.clock.here.elapsed()
+    }
+
+    /// Waits, unless there is a reason to look at once.
+    pub(super) async fn pause(&self, time: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(time) => {}
+            () = self.shutdown.cancelled() => {}
+        }
+    }
+
+    /// The restart policy that the container has when we do not interfere.
+    pub(super) fn keeps_running(&self) -> bool {
+        self.prior() != Prior::Stopped
+    }
+}
+
+pub(super) fn id_of(inspect: &Value) -> Option<ContainerId> {
+    inspect["Id"].as_str().and_then(ContainerId::parse)
+}
+
+/// Our own types always serialise.
+pub(super) fn json<T: serde::Serialize>(value: &T) -> Option<Value> {
+    serde_json::to_value(value).ok()
+}
+
+fn stored<T: DeserializeOwned>(value: Option<&Value>) -> Result<Option<T>, String> {
+    value
+        .map(|value| serde_json::from_value(value.clone()))
+        .transpose()
+        .map_err(|e| format!("the stored state of the operation cannot be read: {e}"))
+}
