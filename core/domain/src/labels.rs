@@ -2,7 +2,7 @@
 
 mod parse;
 
-pub use parse::UserLabels;
+pub use parse::{UserLabels, source_repo};
 
 use serde::{Deserialize, Serialize};
 

@@ -78,6 +78,19 @@ impl<'a> UserLabels<'a> {
     }
 }
 
+/// Where the source of an image is kept, by its own word: OCI's `source`, else `url`. Only web
+/// addresses: they end up as links in browsers.
+pub fn source_repo(labels: &BTreeMap<String, String>) -> Option<&str> {
+    [
+        "org.opencontainers.image.source",
+        "org.opencontainers.image.url",
+    ]
+    .iter()
+    .filter_map(|key| labels.get(*key))
+    .map(|url| url.trim())
+    .find(|url| url.starts_with("https://") || url.starts_with("http://"))
+}
+
 struct Reader<'a, 'p> {
     labels: UserLabels<'a>,
     problems: &'p mut Vec<String>,
@@ -389,6 +402,21 @@ mod tests {
         assert_eq!((&*compose.project, &*compose.service), ("shop", "web"));
         set.insert("com.docker.compose.oneoff".into(), "True".into());
         assert_eq!(UserLabels::new(&set, &none).compose(), None);
+    }
+
+    #[test]
+    fn the_source_of_an_image_is_a_web_address() {
+        let source = |key, value| source_repo(&labels(&[(key, value)])).map(str::to_owned);
+        let own = "org.opencontainers.image.source";
+        assert_eq!(
+            source(own, " https://git/x ").as_deref(),
+            Some("https://git/x")
+        );
+        assert_eq!(source(own, "javascript:alert(1)"), None);
+        assert_eq!(
+            source("org.opencontainers.image.url", "http://x").as_deref(),
+            Some("http://x")
+        );
     }
 
     #[test]
