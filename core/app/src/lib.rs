@@ -1,6 +1,7 @@
 //! Use cases: authorise, decide, store in one transaction, enqueue. The only thing that handlers
 //! and jobs call.
 
+pub mod access;
 pub mod agents;
 pub mod audit;
 pub mod backups;
@@ -49,12 +50,14 @@ struct Inner {
     settings: AppSettings,
     freshness: Freshness,
     events: Events,
+    access: access::Access,
 }
 
 impl App {
     pub fn new(store: Store, queue: Queue, settings: AppSettings) -> Self {
         let events = Events::new(store.clone(), queue.clone());
         let freshness = Freshness::new(store.clone(), settings.view_context());
+        let access = access::Access::new(settings.access.clone());
         Self {
             inner: Arc::new(Inner {
                 store,
@@ -62,6 +65,7 @@ impl App {
                 settings,
                 freshness,
                 events,
+                access,
             }),
         }
     }
@@ -77,6 +81,10 @@ impl App {
     /// The inventory and the version of the access data, no staler than this call.
     pub async fn snapshot(&self) -> Result<Arc<Snapshot>, AppError> {
         self.inner.freshness.snapshot().await
+    }
+
+    pub(crate) fn access(&self) -> &access::Access {
+        &self.inner.access
     }
 
     /// What happens, as it happens.

@@ -1,6 +1,8 @@
 use plimsoll_domain::{assessment::MaturityScale, eligibility::AdmissionFacts, view::ViewContext};
 use secrecy::SecretString;
 
+use crate::access::AccessSettings;
+
 /// A feature that the operator may switch off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feature {
@@ -38,6 +40,7 @@ pub struct AppSettings {
     /// Candidates younger than this many days are `hot` (`DD_UI_MATURITY_THRESHOLD_DAYS`). `None`:
     /// the contract document's scale, 24 hours and 7 days.
     pub maturity_threshold_days: Option<u16>,
+    pub access: AccessSettings,
 }
 
 impl AppSettings {
@@ -63,6 +66,7 @@ impl Default for AppSettings {
             container_deletion: Feature::Enabled,
             webhooks: WebhookTokens::Disabled,
             maturity_threshold_days: None,
+            access: AccessSettings::default(),
         }
     }
 }

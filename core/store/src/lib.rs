@@ -17,13 +17,17 @@ pub mod image_details;
 pub mod inventory;
 pub mod jobs;
 pub mod journal;
+pub mod login_failures;
 mod migrate;
 pub mod policies;
 mod pool;
 pub mod requests;
 pub mod rolled_back_targets;
+pub mod sessions;
 pub mod sightings;
+pub mod tokens;
 pub mod update_operations;
+pub mod users;
 pub mod watchers;
 pub mod workers;
 
@@ -51,6 +55,10 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
         backups::STATEMENTS,
         journal::STATEMENTS,
         rolled_back_targets::STATEMENTS,
+        login_failures::STATEMENTS,
+        sessions::STATEMENTS,
+        tokens::STATEMENTS,
+        users::STATEMENTS,
     ]
     .concat()
 }

@@ -59,6 +59,11 @@ choice! {
 }
 
 choice! {
+    /// What a user may do; each may also do what the next one may.
+    UserRole { Owner => "owner", Admin => "admin", Operator => "operator", Viewer => "viewer" }
+}
+
+choice! {
     LogFormat { Text => "text", Json => "json" }
 }
 
@@ -205,6 +210,8 @@ sections! {
         pub max: u32 = 1000,
         /// Whether logged-in clients are counted by who they are, not by address.
         pub identitykeying: bool = false,
+        /// Requests per API token in 15 minutes. 0: no limit.
+        pub tokenmax: u32 = 0,
     }
 
     pub struct Compression {
@@ -257,6 +264,8 @@ sections! {
         pub user: String = String::new(),
         /// The hash of the user's password: argon2id in PHC form, or one of the older forms that Drydock reads.
         pub hash: Option<Secret> = None,
+        /// What the user may do.
+        pub role: UserRole = UserRole::Owner,
     }
 
     pub struct Session {

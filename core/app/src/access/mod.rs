@@ -1,0 +1,201 @@
+//! Who is asking: users, passwords, sessions, API tokens (DESIGN.md 6; reliability.md 4.3).
+//!
+//! Everything durable is in Postgres, so that each replica answers the same. A replica caches the
+//! principal behind a credential together with the version of the access data that it was read
+//! under; every request learns the current version in a round trip that it shares with others
+//! ([`crate::freshness`]), so a revoked token, an ended session or a changed role is refused by the
+//! very next request on every replica.
+
+mod cache;
+mod login;
+mod owner;
+pub mod password;
+mod presented;
+mod sessions;
+mod settings;
+mod tokens;
+
+use std::{net::IpAddr, sync::Arc};
+
+use chrono::Utc;
+pub use login::{Origin, SignedIn};
+pub use owner::GeneratedOwner;
+use plimsoll_domain::access::{Credential, Principal, Role};
+pub use plimsoll_store::sessions::Remember;
+pub use plimsoll_store::tokens::TokenRow;
+pub use presented::{CredentialDigest, Presented};
+pub use settings::{AccessSettings, AnonymousAccess, ConfiguredUser};
+pub use tokens::{CreatedToken, TokenRequest};
+use tokio::sync::{OnceCell, Semaphore};
+
+use crate::{App, AppError, Snapshot};
+use cache::{Cache, Entry};
+
+/// One replica's part of access control. Belongs to [`App`].
+pub(crate) struct Access {
+    settings: AccessSettings,
+    cache: Cache,
+    /// Password verifications that may run at once: each takes tens of megabytes.
+    verifications: Arc<Semaphore>,
+    reconciled: OnceCell<()>,
+}
+
+/// A principal, and the state of the world that their rights were checked against: no older than
+/// the request, so the handler may answer from it.
+#[derive(Clone, Debug)]
+pub struct Authenticated {
+    pub principal: Arc<Principal>,
+    pub snapshot: Arc<Snapshot>,
+}
+
+impl Access {
+    pub fn new(settings: AccessSettings) -> Self {
+        Self {
+            verifications: Arc::new(Semaphore::new(settings.max_verifications.max(1))),
+            settings,
+            cache: Cache::default(),
+            reconciled: OnceCell::new(),
+        }
+    }
+}
+
+pub(crate) fn unauthenticated() -> AppError {
+    AppError::Unauthenticated("Unauthorized".to_owned())
+}
+
+impl App {
+    /// The principal behind a credential.
+    ///
+    /// # Errors
+    /// `Unauthenticated` for anything but a valid credential, `Locked` and `TooManyRequests` for
+    /// passwords (see [`App::sign_in`]), `Unavailable` while Postgres is away.
+    pub async fn authenticate(
+        &self,
+        presented: &Presented,
+        client: IpAddr,
+    ) -> Result<Authenticated, AppError> {
+        self.reconcile_users().await?;
+        // Before the credential is looked at, so that what is cached is never newer than its
+        // version.
+        let snapshot = self.snapshot().await?;
+        let version = snapshot.access_version;
+        let digest = match presented {
+            Presented::Nothing => {
+                let principal = self.anonymous()?;
+                return Ok(Authenticated {
+                    principal,
+                    snapshot,
+                });
+            }
+            Presented::Unreadable => return Err(unauthenticated()),
+            Presented::Session(digest)
+            | Presented::Token(digest)
+            | Presented::Password { digest, .. } => digest,
+        };
+        let entry = match self.access().cache.get(digest, version) {
+            Some(entry) => entry,
+            None => {
+                let entry = Arc::new(self.read_principal(presented, client, version).await?);
+                self.access().cache.put(digest.clone(), entry.clone());
+                entry
+            }
+        };
+        if let Credential::ApiToken(token) = entry.principal.credential() {
+            if entry.is_due_for_touch(Utc::now()) {
+                self.touch_token(*token);
+            }
+        }
+        Ok(Authenticated {
+            principal: entry.principal.clone(),
+            snapshot,
+        })
+    }
+
+    /// The principal of a credential that was good a moment ago, without asking anyone: for
+    /// choosing a rate limit, never for granting anything.
+    pub fn recently_seen(&self, presented: &Presented) -> Option<Arc<Principal>> {
+        self.access()
+            .cache
+            .peek(presented.digest()?)
+            .map(|entry| entry.principal.clone())
+    }
+
+    /// The names of the ways to sign in, for the login page: `(type, name)`.
+    pub fn strategies(&self) -> Vec<(&'static str, String)> {
+        let settings = &self.access().settings;
+        if settings.users.is_empty() {
+            let strategy = match settings.anonymous {
+                AnonymousAccess::Confirmed => ("anonymous", "anonymous".to_owned()),
+                AnonymousAccess::Refused => ("basic", "owner".to_owned()),
+            };
+            return vec![strategy];
+        }
+        let names = settings.users.iter();
+        names.map(|user| ("basic", user.strategy.clone())).collect()
+    }
+
+    fn anonymous(&self) -> Result<Arc<Principal>, AppError> {
+        let settings = &self.access().settings;
+        match settings.anonymous {
+            AnonymousAccess::Confirmed if settings.users.is_empty() => {
+                Ok(Arc::new(Principal::anonymous(Role::Owner)))
+            }
+            _ => Err(unauthenticated()),
+        }
+    }
+
+    async fn read_principal(
+        &self,
+        presented: &Presented,
+        client: IpAddr,
+        version: i64,
+    ) -> Result<Entry, AppError> {
+        match presented {
+            Presented::Nothing | Presented::Unreadable => Err(unauthenticated()),
+            Presented::Session(digest) => {
+                let session = self.store().session(digest.as_bytes()).await?;
+                let session = session.ok_or_else(unauthenticated)?;
+                let principal = Principal::user(
+                    session.user,
+                    session.username,
+                    session.role,
+                    Credential::Session,
+                );
+                Ok(Entry::new(principal, version, Some(session.expires_at)))
+            }
+            Presented::Token(digest) => {
+                let token = self.store().token_by_secret(digest.as_bytes()).await?;
+                let token = token.ok_or_else(unauthenticated)?;
+                let principal = Principal::token(
+                    token.id,
+                    token.user,
+                    token.username,
+                    token.role,
+                    token.scopes,
+                );
+                Ok(Entry::new(principal, version, token.expires_at))
+            }
+            Presented::Password {
+                username, password, ..
+            } => {
+                let user = self.verify_password(username, password, client).await?;
+                let principal =
+                    Principal::user(user.id, user.username, user.role, Credential::Password);
+                Ok(Entry::new(principal, version, None))
+            }
+        }
+    }
+
+    /// Once per process, before the first credential is looked at.
+    async fn reconcile_users(&self) -> Result<(), AppError> {
+        let access = self.access();
+        access
+            .reconciled
+            .get_or_try_init(async || {
+                let wanted = access.settings.wanted_users();
+                self.store().reconcile_users(&wanted).await
+            })
+            .await?;
+        Ok(())
+    }
+}

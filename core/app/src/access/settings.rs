@@ -1,0 +1,87 @@
+use std::time::Duration;
+
+use plimsoll_domain::access::Role;
+use plimsoll_store::{login_failures::LockoutRule, users::WantedUser};
+
+use super::password::PasswordHash;
+
+/// Whether requests without a credential are let in (`DD_ANONYMOUS_AUTH_CONFIRM`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnonymousAccess {
+    #[default]
+    Refused,
+    /// Only takes effect where no user is configured.
+    Confirmed,
+}
+
+/// A user of `DD_AUTH_BASIC_<NAME>_USER` and `_HASH`.
+#[derive(Clone, Debug)]
+pub struct ConfiguredUser {
+    /// The `<NAME>`, as `GET /auth/strategies` shows it.
+    pub strategy: String,
+    pub username: String,
+    pub role: Role,
+    pub hash: PasswordHash,
+}
+
+/// How users sign in. The same on every replica.
+#[derive(Clone, Debug)]
+pub struct AccessSettings {
+    pub users: Vec<ConfiguredUser>,
+    pub anonymous: AnonymousAccess,
+    /// Failures of one account, and of one address, before they are locked out.
+    pub account_failures: u32,
+    pub address_failures: u32,
+    /// The span in which failures are counted, and how long a lock lasts.
+    pub lockout_window: Duration,
+    pub lockout: Duration,
+    /// Password verifications at once in this process.
+    pub max_verifications: usize,
+    /// Sessions of one user; the oldest ends when there would be more.
+    pub max_sessions: u32,
+}
+
+impl Default for AccessSettings {
+    /// Drydock's defaults (reference/drydock.md 1.1, section 5).
+    fn default() -> Self {
+        Self {
+            users: Vec::new(),
+            anonymous: AnonymousAccess::Refused,
+            account_failures: 5,
+            address_failures: 25,
+            lockout_window: Duration::from_secs(15 * 60),
+            lockout: Duration::from_secs(15 * 60),
+            max_verifications: 2,
+            max_sessions: 5,
+        }
+    }
+}
+
+impl AccessSettings {
+    pub(super) fn wanted_users(&self) -> Vec<WantedUser> {
+        self.users
+            .iter()
+            .map(|user| WantedUser {
+                username: user.username.clone(),
+                role: user.role,
+                password_hash: user.hash.to_phc(),
+            })
+            .collect()
+    }
+
+    pub(super) fn account_rule(&self) -> LockoutRule {
+        self.rule(self.account_failures)
+    }
+
+    pub(super) fn address_rule(&self) -> LockoutRule {
+        self.rule(self.address_failures)
+    }
+
+    fn rule(&self, failures: u32) -> LockoutRule {
+        LockoutRule {
+            failures: i32::try_from(failures).unwrap_or(i32::MAX),
+            window: self.lockout_window,
+            lock: self.lockout,
+        }
+    }
+}
