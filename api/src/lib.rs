@@ -1,1 +1,26 @@
+//! The HTTP API. The only crate that names poem; it holds no rule and no SQL: a handler takes a
+//! principal, parses, calls one use case of `plimsoll_app`, and maps the answer.
+//!
+//! [`edge`] is around everything, [`auth`] is who may call what, and each dialect is a folder.
 
+pub mod auth;
+pub mod configuration;
+pub mod drydock;
+pub mod edge;
+mod health;
+mod metrics;
+pub mod middleware;
+pub mod openapi;
+mod probe;
+mod server;
+mod settings;
+mod state;
+
+pub use health::Health;
+pub use probe::{ProbeAnswer, probe};
+pub use server::serve;
+pub use settings::{ApiSettings, MetricsAccess, RateLimitKey, SameSite};
+pub use state::ApiState;
+
+/// The version that `GET /api/v1/app` and the OpenAPI document name.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

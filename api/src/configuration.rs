@@ -1,0 +1,144 @@
+//! From the configuration that every process shares to what the API and its use cases need.
+
+use plimsoll_app::{
+    AppSettings, Feature, WebhookTokens,
+    access::{AccessSettings, AnonymousAccess, ConfiguredUser, password::PasswordHash},
+};
+use plimsoll_domain::access::Role;
+use plimsoll_runtime::settings::{self, Settings, TrustProxy, UserRole};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::{ApiSettings, MetricsAccess, RateLimitKey, SameSite};
+
+/// What is wrong with the configuration, by the name of the setting. Secrets are not repeated.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigurationError(String);
+
+/// What the use cases need.
+pub fn app_settings(settings: &Settings) -> Result<AppSettings, ConfigurationError> {
+    let server = &settings.server;
+    Ok(AppSettings {
+        container_actions: feature(server.feature.containeractions),
+        container_deletion: feature(server.feature.delete),
+        webhooks: webhooks(&server.webhook)?,
+        access: access(settings)?,
+        // 7 is the contract document's own scale, which has no threshold.
+        maturity_threshold_days: Some(settings.ui.maturity_threshold_days)
+            .filter(|days| *days != 7)
+            .and_then(|days| u16::try_from(days).ok()),
+    })
+}
+
+/// What the HTTP side needs.
+pub fn api_settings(settings: &Settings) -> ApiSettings {
+    let server = &settings.server;
+    let metrics = match (&server.metrics.token, server.metrics.auth) {
+        (_, false) => MetricsAccess::Open,
+        (Some(token), true) => MetricsAccess::Token(secret(token)),
+        (None, true) => MetricsAccess::SignedIn,
+    };
+    ApiSettings {
+        port: settings.listen_address().port(),
+        public_url: settings.public_url.clone(),
+        trusted_proxies: match server.trustproxy {
+            TrustProxy::None => 0,
+            TrustProxy::Hops(hops) => hops,
+        },
+        same_site: match server.cookie.samesite {
+            settings::SameSite::Lax => SameSite::Lax,
+            settings::SameSite::Strict => SameSite::Strict,
+            settings::SameSite::None => SameSite::None,
+        },
+        rate_limit_max: server.ratelimit.max,
+        rate_limit_key: if server.ratelimit.identitykeying {
+            RateLimitKey::Identity
+        } else {
+            RateLimitKey::Address
+        },
+        rate_limit_token_max: server.ratelimit.tokenmax,
+        metrics,
+        compression: feature(server.compression.enabled),
+        ..ApiSettings::default()
+    }
+}
+
+fn feature(enabled: bool) -> Feature {
+    if enabled {
+        Feature::Enabled
+    } else {
+        Feature::Disabled
+    }
+}
+
+fn secret(secret: &settings::Secret) -> SecretString {
+    SecretString::clone(secret)
+}
+
+fn webhooks(webhook: &settings::Webhook) -> Result<WebhookTokens, ConfigurationError> {
+    if !webhook.enabled {
+        return Ok(WebhookTokens::Disabled);
+    }
+    let tokens = &webhook.tokens;
+    match (&tokens.watchall, &tokens.watch, &tokens.update) {
+        (Some(watch_all), Some(watch), Some(update)) => Ok(WebhookTokens::Each {
+            watch_all: secret(watch_all),
+            watch: secret(watch),
+            update: secret(update),
+        }),
+        _ => match &webhook.token {
+            Some(token) => Ok(WebhookTokens::One(secret(token))),
+            None => Err(ConfigurationError(
+                "server.webhook.enabled needs server.webhook.token, or all three of \
+                 server.webhook.tokens"
+                    .to_owned(),
+            )),
+        },
+    }
+}
+
+fn access(settings: &Settings) -> Result<AccessSettings, ConfigurationError> {
+    let auth = &settings.auth;
+    let mut users: Vec<ConfiguredUser> = Vec::new();
+    for (name, user) in &auth.basic {
+        let problem = |what: &str| ConfigurationError(format!("auth.basic.{name}: {what}"));
+        let username = user.user.trim();
+        if username.is_empty() || username.contains(':') {
+            return Err(problem("user must be a name without a colon"));
+        }
+        if users.iter().any(|other| other.username == username) {
+            return Err(problem("another entry has the same user"));
+        }
+        let hash = user
+            .hash
+            .as_ref()
+            .ok_or_else(|| problem("hash is missing"))?;
+        let hash = PasswordHash::parse(hash.expose_secret())
+            .map_err(|error| problem(&format!("hash cannot be used: {error}")))?;
+        users.push(ConfiguredUser {
+            strategy: name.clone(),
+            username: username.to_owned(),
+            role: match user.role {
+                UserRole::Owner => Role::Owner,
+                UserRole::Admin => Role::Admin,
+                UserRole::Operator => Role::Operator,
+                UserRole::Viewer => Role::Viewer,
+            },
+            hash,
+        });
+    }
+    Ok(AccessSettings {
+        users,
+        anonymous: if settings.anonymous_auth_confirm {
+            AnonymousAccess::Confirmed
+        } else {
+            AnonymousAccess::Refused
+        },
+        account_failures: auth.account_lockout_max_attempts,
+        address_failures: auth.ip_lockout_max_attempts,
+        lockout_window: auth.lockout_window_ms.0,
+        lockout: auth.lockout_duration_ms.0,
+        max_verifications: usize::from(auth.max_concurrent_login_attempts),
+        max_sessions: u32::from(settings.server.session.maxconcurrentsessions),
+    })
+}

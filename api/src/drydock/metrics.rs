@@ -1,0 +1,57 @@
+use plimsoll_app::access::Presented;
+use poem::{FromRequest, Request, RequestBody};
+use poem_openapi::{
+    OpenApi,
+    payload::{PlainText, Response},
+};
+
+use super::{
+    Tag,
+    error::{ErrorOf, Reads},
+};
+use crate::{ApiState, MetricsAccess, auth};
+
+/// `GET /metrics`.
+pub struct MetricsPage;
+
+/// Whoever may read the metrics, as the settings say.
+struct Reader;
+
+impl<'a> FromRequest<'a> for Reader {
+    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+        let (state, context) = auth::parts(request)?;
+        match (&state.settings.metrics, &context.presented) {
+            (MetricsAccess::Open, _) => Ok(Self),
+            (MetricsAccess::Token(expected), Presented::Token(given)) if given.is_of(expected) => {
+                Ok(Self)
+            }
+            _ => {
+                auth::authenticate(request).await?;
+                Ok(Self)
+            }
+        }
+    }
+}
+
+#[OpenApi]
+impl MetricsPage {
+    /// Get this replica's metrics
+    ///
+    /// Prometheus' text format. Needs a credential or the token of `DD_SERVER_METRICS_TOKEN`,
+    /// unless `DD_SERVER_METRICS_AUTH` is false.
+    #[oai(
+        path = "/metrics",
+        method = "get",
+        operation_id = "getMetrics",
+        tag = "Tag::Health"
+    )]
+    async fn get(
+        &self,
+        _reader: Reader,
+        state: ApiState,
+    ) -> Result<Response<PlainText<String>>, ErrorOf<Reads>> {
+        let text = String::from_utf8(state.metrics.render()).unwrap_or_default();
+        Ok(Response::new(PlainText(text))
+            .header("Content-Type", "text/plain; version=0.0.4; charset=utf-8"))
+    }
+}

@@ -1,0 +1,102 @@
+//! Drydock's API, the canonical dialect (contract/drydock-app-api.md,
+//! contract/drydock-container-api.md).
+//!
+//! One resource, one file, each an `#[OpenApi] impl` on a unit struct; handlers take what they need
+//! as arguments: [`Authorized`](crate::auth::Authorized) first, then
+//! [`ApiState`](crate::ApiState), [`RequestContext`](crate::middleware::context::RequestContext),
+//! parameters, body. To add a resource: write the file, name its struct in [`Resources`] and in
+//! [`resources`], regenerate `openapi/drydock.json`
+//! (`cargo run -p plimsoll-api -- openapi > openapi/drydock.json`), and give each operation a row
+//! in the authorisation matrix (`tests/it/matrix.rs`).
+
+pub mod app;
+pub mod auth;
+pub mod body;
+pub mod confirm;
+pub mod error;
+pub mod health;
+pub mod metrics;
+pub mod page;
+pub mod raw;
+pub mod server;
+pub mod spec;
+pub mod tokens;
+
+use poem::{Endpoint, EndpointExt, Response, Route};
+use poem_openapi::{OpenApiService, Tags};
+
+use crate::{
+    VERSION,
+    openapi::{docs, merged::Merged, v3_1},
+};
+
+/// Groups of operations in the document.
+#[derive(Tags)]
+pub enum Tag {
+    /// Whether this replica serves, and how it does.
+    Health,
+    /// Sessions and sign-in.
+    Authentication,
+    /// Scoped API tokens.
+    Tokens,
+    /// The application and its configuration.
+    App,
+    /// Watched containers, their candidates, updates and ways back.
+    Containers,
+    /// Watchers, registries, triggers and agents as configured.
+    Components,
+    /// What happened.
+    Audit,
+    /// Live events.
+    Events,
+    /// Calls from other systems.
+    Webhooks,
+}
+
+/// Every resource. Tuples end at 16: nest them.
+pub type Resources = Merged<(Core, Access)>;
+type Core = (
+    health::Health,
+    metrics::MetricsPage,
+    spec::Document,
+    app::Application,
+    server::Server,
+);
+type Access = (auth::Authentication, tokens::Tokens);
+
+const fn resources() -> Resources {
+    let core = (
+        health::Health,
+        metrics::MetricsPage,
+        spec::Document,
+        app::Application,
+        server::Server,
+    );
+    let access = (auth::Authentication, tokens::Tokens);
+    Merged((core, access))
+}
+
+/// The dialect as one endpoint, at the root: its paths are what the contract names.
+pub fn endpoint() -> impl Endpoint<Output = Response> {
+    let service = OpenApiService::new(resources(), TITLE, VERSION);
+    docs::mount(Route::new())
+        .nest_no_strip("/", service)
+        .map_to_response()
+}
+
+const TITLE: &str = "Plimsoll";
+
+/// The document as it is committed and served: OpenAPI 3.1.0.
+pub fn document() -> String {
+    let service = OpenApiService::new(resources(), TITLE, VERSION)
+        .summary("Keeps fleets of Docker containers up to date")
+        .description(
+            "Drydock's API, and what Plimsoll adds to it. Errors are \
+             `{\"error\": string, \"details\"?: object}`.",
+        )
+        .license(poem_openapi::LicenseObject::new("Apache License 2.0").identifier("Apache-2.0"));
+    let document = v3_1::transform(&service.spec()).expect("a generated document is valid JSON");
+    let mut text = serde_json::to_string_pretty(&document).expect("JSON can be written");
+    text.push('\n');
+    text
+}

@@ -1,0 +1,173 @@
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use plimsoll_api::{configuration, drydock};
+use plimsoll_app::{App, AppError, Queue, Store, access::GeneratedOwner, store::StoreSettings};
+use plimsoll_runtime::{CommonArgs, Runtime, SETTINGS_HELP};
+use secrecy::{ExposeSecret, SecretString};
+use tokio_util::sync::CancellationToken;
+
+/// The HTTP API of Plimsoll, which keeps fleets of Docker containers up to date.
+///
+/// A replica is stateless: it decides, writes Postgres and wakes workers through Redis. Run as many
+/// as you like behind any load balancer; sessions, limits and events work on all of them. It never
+/// talks to Docker or to a registry: `plimsoll-worker` does.
+#[derive(Parser)]
+#[command(name = "plimsoll-api", version, after_long_help = SETTINGS_HELP)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the API until SIGTERM; requests under way are finished, event streams end at once.
+    ///
+    /// Needs DATABASE_URL with a migrated schema, and REDIS_URL. While Postgres is away requests
+    /// are answered 503; while Redis is away everything works, some of it a little later.
+    Serve,
+    /// Bring the database schema up to date, and exit. Safe to run from many places at once.
+    Migrate,
+    /// Print the OpenAPI 3.1 document, and exit.
+    Openapi,
+    /// Ask the replica on this machine for /health; exit status 0 if it serves.
+    Healthcheck,
+    /// Print every setting with its default and meaning, and exit.
+    Settings,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("plimsoll-api: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.command {
+        Command::Openapi => print!("{}", drydock::document()),
+        Command::Settings => print!("{}", plimsoll_runtime::settings::reference()),
+        Command::Serve => runtime()?.block_on(serve(&arguments.common))?,
+        Command::Migrate => runtime()?.block_on(migrate(&arguments.common))?,
+        Command::Healthcheck => return runtime()?.block_on(healthcheck(&arguments.common)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+}
+
+async fn serve(common: &CommonArgs) -> anyhow::Result<()> {
+    let runtime = plimsoll_runtime::init(common, "plimsoll-api")?;
+    let settings = &runtime.settings;
+    let address = settings.listen_address();
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}"))?;
+    let app = App::new(
+        store(&runtime)?,
+        queue(&runtime)?,
+        configuration::app_settings(settings)?,
+    );
+    tracing::info!(%address, "serving");
+    // Beside the requests: nothing at start waits for Postgres.
+    tokio::spawn(prepare_access(app.clone(), runtime.shutdown.clone()));
+    plimsoll_api::serve(
+        app,
+        configuration::api_settings(settings),
+        listener,
+        runtime.shutdown.clone(),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Makes accounts, and prints the owner's password if there was none before.
+async fn prepare_access(app: App, shutdown: CancellationToken) {
+    let mut pause = Duration::from_millis(200);
+    loop {
+        match app.ensure_owner().await {
+            Ok(owner) => {
+                if let Some(owner) = owner {
+                    announce(&owner);
+                }
+                return;
+            }
+            Err(AppError::Unavailable { .. }) => {}
+            Err(error) => tracing::error!(%error, "accounts could not be made"),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(5)),
+        }
+    }
+}
+
+/// To the terminal and not to the log, which is kept and shipped.
+fn announce(owner: &GeneratedOwner) {
+    eprintln!(
+        "\n  No user is configured, so one was made. The password is shown this once:\n\n    \
+         user      {}\n    password  {}\n",
+        owner.username,
+        owner.password.expose_secret()
+    );
+}
+
+async fn migrate(common: &CommonArgs) -> anyhow::Result<()> {
+    let runtime = plimsoll_runtime::init(common, "plimsoll-api")?;
+    let applied = plimsoll_app::store::migrate(&store(&runtime)?)
+        .await
+        .context("the schema could not be brought up to date")?;
+    match applied {
+        0 => println!("the schema is up to date"),
+        n => println!("applied {n} migration(s)"),
+    }
+    Ok(())
+}
+
+/// Works in an image without a shell or curl.
+async fn healthcheck(common: &CommonArgs) -> anyhow::Result<ExitCode> {
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let loaded = plimsoll_runtime::Settings::load(common, environment)?;
+    let health = plimsoll_api::probe(loaded.settings.listen_address()).await?;
+    println!("{}", health.body);
+    Ok(if health.status == 200 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn store(runtime: &Runtime) -> anyhow::Result<Store> {
+    let database = &runtime.settings.database;
+    let url = database
+        .url
+        .as_ref()
+        .context("DATABASE_URL is missing, e.g. postgresql://user:password@host/plimsoll")?;
+    let settings = StoreSettings {
+        url: SecretString::clone(url),
+        connections: usize::from(database.max_connections),
+    };
+    Store::new(&settings).context("DATABASE_URL cannot be used")
+}
+
+fn queue(runtime: &Runtime) -> anyhow::Result<Queue> {
+    let url = runtime
+        .settings
+        .redis
+        .url
+        .as_ref()
+        .context("REDIS_URL is missing, e.g. redis://host:6379")?;
+    Ok(Queue::new(&SecretString::clone(url))?)
+}

@@ -1,0 +1,160 @@
+//! Limits on request bodies.
+//!
+//! poem's `SizeLimit` answers 411 to every GET without a body and to every chunked one; this one
+//! counts what arrives.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::TryStreamExt;
+use poem::{
+    Body, Request,
+    http::{HeaderMap, Method, StatusCode, header},
+};
+
+use crate::drydock::error::{ApiError, JSON_REQUIRED};
+
+/// Bodies of the API, and of `/auth` (reference/drydock.md 1.1).
+pub const API_LIMIT: usize = 256 * 1024;
+pub const AUTH_LIMIT: usize = 64 * 1024;
+
+/// Reads the whole body, so that handlers get one that is complete and small. A body must be JSON.
+pub async fn admit(request: &mut Request, deadline: Duration) -> Result<(), ApiError> {
+    if !has_body(request.headers()) {
+        return Ok(());
+    }
+    let limit = if request.uri().path().starts_with("/auth/") {
+        AUTH_LIMIT
+    } else {
+        API_LIMIT
+    };
+    if declared_length(request.headers()).is_some_and(|length| length > limit as u64) {
+        return Err(too_large(limit));
+    }
+    let body = match tokio::time::timeout(deadline, read(request.take_body(), limit)).await {
+        Ok(body) => body?,
+        Err(_) => {
+            return Err(ApiError::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "The request body did not arrive in time",
+            ));
+        }
+    };
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+    if changes && !body.is_empty() && !is_json(request.headers()) {
+        return Err(ApiError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            JSON_REQUIRED,
+        ));
+    }
+    request.set_body(body);
+    Ok(())
+}
+
+async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    let mut stream = body.into_bytes_stream();
+    let mut whole = BytesMut::new();
+    loop {
+        let chunk = stream.try_next().await.map_err(|_| {
+            ApiError::bad_request("The request body ended early or is not valid HTTP")
+        })?;
+        let Some(chunk) = chunk else {
+            return Ok(whole.freeze());
+        };
+        if whole.len() + chunk.len() > limit {
+            return Err(too_large(limit));
+        }
+        whole.extend_from_slice(&chunk);
+    }
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || declared_length(headers).is_some_and(|length| length > 0)
+}
+
+fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse().ok())
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}
+
+fn too_large(limit: usize) -> ApiError {
+    ApiError::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!("The request body is larger than {} kB", limit / 1024),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn status(path: &str, content_type: &str, body: Vec<u8>, length: usize) -> Option<u16> {
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(path.parse().unwrap())
+            .header("content-type", content_type)
+            .header("content-length", length)
+            .body(body);
+        admit(&mut request, Duration::from_secs(5))
+            .await
+            .err()
+            .map(|error| error.status.as_u16())
+    }
+
+    #[tokio::test]
+    async fn a_small_json_body_passes_and_stays_readable() {
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .content_type("application/json; charset=utf-8")
+            .header("transfer-encoding", "chunked")
+            .body("{}");
+        admit(&mut request, Duration::from_secs(5)).await.unwrap();
+        assert_eq!(request.take_body().into_string().await.unwrap(), "{}");
+    }
+
+    #[tokio::test]
+    async fn the_limit_counts_what_arrives_not_what_is_declared() {
+        let big = vec![b' '; API_LIMIT + 1];
+        assert_eq!(
+            status("/api/v1/x", "application/json", big.clone(), 5).await,
+            Some(413)
+        );
+        assert_eq!(
+            status("/api/v1/x", "application/json", Vec::new(), API_LIMIT + 1).await,
+            Some(413)
+        );
+        let medium = vec![b' '; AUTH_LIMIT + 1];
+        let length = medium.len();
+        assert_eq!(
+            status("/auth/login", "application/json", medium.clone(), length).await,
+            Some(413)
+        );
+        assert_eq!(
+            status("/api/v1/x", "application/json", medium, length).await,
+            None
+        );
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_not_json_is_refused() {
+        assert_eq!(
+            status("/api/v1/x", "text/plain", b"{}".to_vec(), 2).await,
+            Some(415)
+        );
+        assert_eq!(
+            status("/api/v1/x", "application/jsonp", b"{}".to_vec(), 2).await,
+            Some(415)
+        );
+    }
+}

@@ -1,0 +1,143 @@
+//! Requests that a browser sends by itself, with its cookies (reference/drydock.md 1.1).
+
+use poem::{
+    Request,
+    http::{HeaderMap, Method, header},
+};
+
+use super::context::RequestContext;
+use crate::{ApiSettings, auth::cookie::Transport, drydock::error::ApiError};
+
+/// Refuses unsafe methods with a `Cookie` header unless they come from our own origin: `Origin`, or
+/// else `Referer`, must be it; where a browser sends neither, `Sec-Fetch-Site` must say so. Bearer
+/// tokens are never sent by a browser on its own, so they are exempt.
+pub fn check(
+    request: &Request,
+    context: &RequestContext,
+    settings: &ApiSettings,
+) -> Result<(), ApiError> {
+    let headers = request.headers();
+    let safe = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
+    );
+    if safe || !headers.contains_key(header::COOKIE) || is_bearer(headers) {
+        return Ok(());
+    }
+    let proto = match context.transport {
+        Transport::Https => "https",
+        Transport::Any => "http",
+    };
+    let fetch_site = text(headers, "sec-fetch-site");
+    let same_origin = fetch_site != Some("cross-site")
+        && match text(headers, "origin").or_else(|| text(headers, "referer")) {
+            Some(from) => {
+                let from = origin(from);
+                let public = settings.public_url.as_deref().and_then(origin);
+                let own = text(headers, "host").map(|host| (proto, host));
+                from.is_some_and(|from| {
+                    [own, public].into_iter().flatten().any(|(proto, host)| {
+                        from.0.eq_ignore_ascii_case(proto) && from.1.eq_ignore_ascii_case(host)
+                    })
+                })
+            }
+            None => fetch_site == Some("same-origin"),
+        };
+    if same_origin {
+        Ok(())
+    } else {
+        Err(ApiError::forbidden("CSRF validation failed"))
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn is_bearer(headers: &HeaderMap) -> bool {
+    text(headers, "authorization").is_some_and(|value| {
+        value
+            .get(..7)
+            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer "))
+    })
+}
+
+/// Scheme and authority of a URL.
+fn origin(url: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    Some((scheme, authority))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(method: Method, pairs: &[(&str, &str)]) -> bool {
+        let mut builder = Request::builder().method(method);
+        for (name, value) in pairs {
+            builder = builder.header(*name, *value);
+        }
+        let request = builder.header("host", "dock.example:3000").finish();
+        let settings = ApiSettings {
+            public_url: Some("https://public.example".to_owned()),
+            ..ApiSettings::default()
+        };
+        let plain = ApiSettings::default();
+        let context = RequestContext::of(&request, &plain);
+        check(&request, &context, &settings).is_ok()
+    }
+
+    #[test]
+    fn reading_is_never_refused() {
+        assert!(verdict(
+            Method::GET,
+            &[("cookie", "a=b"), ("origin", "http://evil.example")]
+        ));
+    }
+
+    #[test]
+    fn a_request_without_cookies_is_no_browsers_own_idea() {
+        assert!(verdict(Method::POST, &[("origin", "http://evil.example")]));
+    }
+
+    #[test]
+    fn only_our_own_origin_may_change_things_with_cookies() {
+        let table = [
+            ("origin", "http://dock.example:3000", true),
+            ("origin", "https://public.example", true),
+            ("origin", "https://dock.example:3000", false),
+            ("origin", "http://dock.example", false),
+            ("origin", "http://evil.example", false),
+            ("origin", "null", false),
+            ("referer", "http://dock.example:3000/ui/x?y", true),
+            ("referer", "http://dock.example:3000.evil.example/", false),
+            ("x-nothing", "", false),
+            ("sec-fetch-site", "same-origin", true),
+        ];
+        for (name, value, expected) in table {
+            let pairs = [("cookie", "drydock.sid=1"), (name, value)];
+            assert_eq!(verdict(Method::POST, &pairs), expected, "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn a_cross_site_fetch_is_refused_whatever_else_it_says() {
+        assert!(!verdict(
+            Method::DELETE,
+            &[
+                ("cookie", "drydock.sid=1"),
+                ("origin", "http://dock.example:3000"),
+                ("sec-fetch-site", "cross-site"),
+            ]
+        ));
+    }
+
+    #[test]
+    fn a_bearer_token_is_no_ambient_credential() {
+        assert!(verdict(
+            Method::POST,
+            &[("cookie", "a=b"), ("authorization", "Bearer plim_x")]
+        ));
+    }
+}

@@ -1,0 +1,74 @@
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+const DEADLINE: Duration = Duration::from_secs(3);
+const MAX_ANSWER: u64 = 64 * 1024;
+
+/// What `/health` answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeAnswer {
+    pub status: u16,
+    pub body: String,
+}
+
+/// Asks the server that listens on `address` for `/health`: what a container's health check runs.
+pub async fn probe(address: SocketAddr) -> std::io::Result<ProbeAnswer> {
+    let asked = tokio::time::timeout(DEADLINE, ask(reachable(address))).await;
+    asked.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+}
+
+/// One cannot connect to "every address".
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
+}
+
+async fn ask(address: SocketAddr) -> std::io::Result<ProbeAnswer> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.take(MAX_ANSWER).read_to_end(&mut answer).await?;
+    parse(&String::from_utf8_lossy(&answer))
+        .ok_or_else(|| std::io::Error::other("the answer is not HTTP"))
+}
+
+fn parse(answer: &str) -> Option<ProbeAnswer> {
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some(ProbeAnswer {
+        status,
+        body: body.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_on_every_address_is_asked_on_this_machine() {
+        let ask = |text: &str| reachable(text.parse().unwrap()).to_string();
+        assert_eq!(ask("0.0.0.0:3000"), "127.0.0.1:3000");
+        assert_eq!(ask("[::]:3000"), "[::1]:3000");
+        assert_eq!(ask("10.0.0.1:80"), "10.0.0.1:80");
+    }
+
+    #[test]
+    fn an_answer_is_its_status_and_body() {
+        let answer = parse("HTTP/1.1 503 Service Unavailable\r\na: b\r\n\r\n{}").unwrap();
+        assert_eq!((answer.status, answer.body.as_str()), (503, "{}"));
+        assert_eq!(parse("SSH-2.0-OpenSSH"), None);
+    }
+}

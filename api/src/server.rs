@@ -1,0 +1,139 @@
+//! The accept loop.
+//!
+//! `poem::Server` sets no limit on the time a client may take to send a request's head, so a
+//! thousand half-sent requests would stay for ever (reliability.md S-24). This loop is hyper's own
+//! connection handling with that limit, a cap on connections, and a drain that ends.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+};
+use plimsoll_app::App;
+use poem::{
+    Endpoint, Request, Response,
+    http::uri::Scheme,
+    web::{LocalAddr, RemoteAddr},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{ApiSettings, ApiState, edge};
+
+/// A request's head, and each one after it on a kept connection, must arrive within this time.
+const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+/// Head bytes that are read before a request is refused with 431.
+const HEAD_BYTES: usize = 16 * 1024;
+/// How long requests that are under way may take after shutdown was asked for.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Serves the API on `listener` until `shutdown` is cancelled, then finishes the requests that are
+/// under way; event streams end at once. Makes no round trip before it accepts, so that a replica
+/// answers within milliseconds of its start and while Postgres is away.
+pub async fn serve(
+    app: App,
+    settings: ApiSettings,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let state = ApiState::new(app, settings, shutdown.clone());
+    serve_endpoint(edge::root(state.clone()), state, listener).await
+}
+
+async fn serve_endpoint<E>(root: E, state: ApiState, listener: TcpListener) -> std::io::Result<()>
+where
+    E: Endpoint<Output = Response> + 'static,
+{
+    let root = Arc::new(root);
+    let shutdown = state.shutdown.clone();
+    let slots = Arc::new(Semaphore::new(state.settings.max_connections));
+    let connections = GracefulShutdown::new();
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_buf_size(HEAD_BYTES)
+        .keep_alive(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_secs(20))
+        .max_header_list_size(HEAD_BYTES as u32)
+        .max_concurrent_streams(100);
+    let builder = Arc::new(builder);
+
+    loop {
+        // Past the cap, connections wait in the kernel's queue instead of taking memory here.
+        let slot = tokio::select! {
+            () = shutdown.cancelled() => break,
+            slot = slots.clone().acquire_owned() => slot.map_err(std::io::Error::other)?,
+        };
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (socket, remote) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, or the client is gone already.
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            }
+        };
+        let watcher = connections.watcher();
+        let root = root.clone();
+        let builder = builder.clone();
+        let state = state.clone();
+        tokio::spawn(async move {
+            state.metrics.connections.inc();
+            if let Err(error) = connection(&builder, root, socket, remote, watcher).await {
+                tracing::debug!(%remote, error, "connection ended");
+            }
+            state.metrics.connections.dec();
+            drop(slot);
+        });
+    }
+
+    drop(listener);
+    if tokio::time::timeout(DRAIN, connections.shutdown())
+        .await
+        .is_err()
+    {
+        tracing::warn!(after = ?DRAIN, "closed connections with requests under way");
+    }
+    Ok(())
+}
+
+fn connection<E>(
+    builder: &auto::Builder<TokioExecutor>,
+    root: Arc<E>,
+    socket: TcpStream,
+    remote: std::net::SocketAddr,
+    watcher: hyper_util::server::graceful::Watcher,
+) -> impl Future<Output = Result<(), String>> + Send
+where
+    E: Endpoint<Output = Response> + 'static,
+{
+    // A failing option is no reason to refuse the client.
+    let _ = socket.set_nodelay(true);
+    let local = LocalAddr(socket.local_addr().map(Into::into).unwrap_or_default());
+    let remote = RemoteAddr(remote.into());
+    let service = hyper::service::service_fn(move |request| {
+        let request = Request::from((request, local.clone(), remote.clone(), Scheme::HTTP));
+        let root = root.clone();
+        async move {
+            let response = root.get_response(request).await;
+            Ok::<_, std::convert::Infallible>(http::Response::from(response))
+        }
+    });
+    let connection = builder
+        .serve_connection_with_upgrades(TokioIo::new(socket), service)
+        .into_owned();
+    async move { watcher.watch(connection).await.map_err(|e| e.to_string()) }
+}
