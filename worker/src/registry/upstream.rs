@@ -129,10 +129,11 @@ impl Upstream {
     /// Asks until there is an answer of success: waits for its turn, logs in, tries again when the
     /// registry stumbles. Everything else is an error in words.
     pub(super) async fn ask(&self, ask: &Ask<'_>) -> Result<Reply, RegistryError> {
+        // Held while backing off, too: ten questions at a time find out that a registry is down.
+        let _connection = self.connections.acquire().await;
         let mut backoff = FIRST_BACKOFF;
         let mut tries = 1;
         loop {
-            // Not held while backing off: a stumbling registry's other questions go on.
             let outcome = self.try_once(ask).await;
             match outcome {
                 Err(error) if error.is_transient() && tries < TRIES => {
@@ -151,7 +152,6 @@ impl Upstream {
     }
 
     async fn try_once(&self, ask: &Ask<'_>) -> Result<Reply, RegistryError> {
-        let _connection = self.connections.acquire().await;
         self.check_breaker()?;
         let learning = self.auth.learn_alone().await;
         if learning.is_some() {
