@@ -1,3 +1,31 @@
-.PHONY: check
-check:
+# `make run` and `make test` are all that a newcomer needs; they install what is missing.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test fuzz fmt lint check services
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+run: ## Plimsoll on 127.0.0.1:3000, with its data in .plimsoll/
+	@scripts/ensure-services run
+	cargo build --locked --release -p plimsoll
+	@exec "$${CARGO_TARGET_DIR:-target}/release/plimsoll"
+
+test: services ## formatting, lints and every test
+	@scripts/test
+
+fuzz: ## the property tests, with a hundred times as many cases
+	PROPTEST_CASES=$${PROPTEST_CASES:-25600} cargo test --locked --release -p plimsoll-domain
+
+fmt: ## format the source
+	cargo fmt --all
+
+lint: ## formatting and lints
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+check: ## does it compile
 	cargo check --workspace --all-targets
+
+services: ## install what tests need, start Docker if no engine answers
+	@scripts/ensure-services test

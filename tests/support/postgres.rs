@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::{User, geteuid};
 use tokio_postgres::{Client, NoTls};
 
-use crate::services::{Services, shared, workspace_root};
+use crate::services::{Services, detached, shared, workspace_root};
 
 /// A database of its own for one test. Dropped with the guard, open connections or not.
 pub struct Database {
@@ -133,22 +133,11 @@ fn start(directory: &Path) {
             .find_map(|name| User::from_name(name).ok().flatten())
             .expect("Postgres refuses root, and there is neither a user postgres nor nobody")
     });
-    let run = |program: &str| {
-        let mut command = Command::new(binary(program));
+    let log = directory.join("postgres.log");
+    let as_account = |mut command: Command| {
         if let Some(account) = &account {
             command.uid(account.uid.as_raw()).gid(account.gid.as_raw());
         }
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(directory.join("postgres.log"))
-            .expect("the Postgres log can be opened");
-        command
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stderr(log.try_clone().expect("a file handle can be copied"))
-            .stdout(log)
-            .process_group(0);
         command
     };
     if let Some(account) = &account {
@@ -157,7 +146,12 @@ fn start(directory: &Path) {
                 .expect("root can give a directory away");
         }
     }
-    let initialised = run("initdb")
+    let output = File::create(&log).expect("the Postgres log can be made");
+    let initialised = as_account(Command::new(binary("initdb")))
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stderr(output.try_clone().expect("a file handle can be copied"))
+        .stdout(output)
         .args(["-U", "plimsoll", "-A", "trust", "--no-sync", "-E", "UTF8"])
         .args(["--locale=C.UTF-8", "-D"])
         .arg(&data)
@@ -165,7 +159,7 @@ fn start(directory: &Path) {
         .expect("initdb can be run");
     assert!(initialised.success(), "initdb failed, see postgres.log");
     // Durability is switched off: a crash of the machine may cost these data, speed is everything.
-    run("postgres")
+    as_account(detached(binary("postgres"), &log))
         .arg("-D")
         .arg(&data)
         .args(["-h", "", "-k"])
@@ -174,7 +168,7 @@ fn start(directory: &Path) {
         .args(["-c", "full_page_writes=off", "-c", "max_connections=500"])
         .args(["-c", "shared_buffers=64MB", "-c", "wal_level=minimal"])
         .args(["-c", "max_wal_senders=0", "-c", "autovacuum=off"])
-        .spawn()
+        .status()
         .expect("postgres can be run");
 }
 

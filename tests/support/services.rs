@@ -5,11 +5,11 @@
 //! nobody has held the lock for three seconds, it stops Postgres, removes labelled Docker objects
 //! and the directory, and ends.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -98,18 +98,33 @@ impl Services {
         if open(&path)?.try_lock().is_err() {
             return Ok(());
         }
-        Command::new("setsid")
-            .args(["sh", "-c", REAPER, "plimsoll-test-reaper"])
+        detached("sh", &self.directory.join("reaper.log"))
+            .args(["-c", REAPER, "plimsoll-test-reaper"])
             .arg(&self.directory)
             .arg(checkout_id())
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()?;
+            .current_dir(workspace_root())
+            .status()?;
         Ok(())
     }
+}
+
+/// A command whose process outlives this one: `setsid` starts it in a session of its own and
+/// returns at once, so that Ctrl-C does not reach it and nobody has to wait for it.
+pub(crate) fn detached(program: impl AsRef<OsStr>, log: &Path) -> Command {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(log)
+        .expect("a log can be opened");
+    let mut command = Command::new("setsid");
+    command
+        .arg("--fork")
+        .arg(program)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stderr(log.try_clone().expect("a file handle can be copied"))
+        .stdout(log);
+    command
 }
 
 fn open(path: &Path) -> io::Result<File> {

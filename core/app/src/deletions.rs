@@ -3,10 +3,10 @@
 use plimsoll_domain::access::Scope;
 use plimsoll_store::{
     audit::{self, AuditStatus, NewAudit},
-    containers, events,
+    begin, commit, containers, events,
 };
 
-use crate::{App, AppError, requests::Caller};
+use crate::{App, AppError, containers::NOT_FOUND, requests::Caller};
 
 impl App {
     /// Forgets the container until it is re-created. The container on the host is not touched.
@@ -32,16 +32,14 @@ impl App {
         entry.details = Some("forgotten on request");
         entry.actor = Some(caller.principal.name());
         entry.request_id = caller.request_id;
-        self.store()
-            .transaction(async |tx| {
-                if !containers::forget(tx, &state.facts.id).await? {
-                    return Err(AppError::NotFound("Container not found".to_owned()));
-                }
-                audit::append(tx, &entry).await?;
-                events::append(tx, "dd:container-removed", &payload).await?;
-                Ok(())
-            })
-            .await?;
+        let mut client = self.store().client().await?;
+        let tx = begin(&mut client).await?;
+        if !containers::forget(&tx, &state.facts.id).await? {
+            return Err(AppError::NotFound(NOT_FOUND.to_owned()));
+        }
+        audit::append(&tx, &entry).await?;
+        events::append(&tx, "dd:container-removed", &payload).await?;
+        commit(tx).await?;
         self.announce().await;
         Ok(())
     }

@@ -22,6 +22,7 @@ pub mod rollbacks;
 mod settings;
 pub mod triggers;
 pub mod update_operations;
+pub mod update_policies;
 pub mod updates;
 pub mod watchers;
 pub mod watches;

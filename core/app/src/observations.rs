@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use chrono::Utc;
 use plimsoll_domain::{
-    assessment::{MaturityScale, candidate_key},
+    assessment::candidate_key,
     container::{ContainerFacts, ContainerState, WatchResult},
     ids::{ContainerId, IdentityKey, WatcherRef},
     view::{ViewContext, view},
@@ -13,8 +13,9 @@ use plimsoll_domain::{
 use plimsoll_store::{
     Transaction,
     audit::{self, AuditStatus, NewAudit},
+    begin, commit,
     containers::{self, ContainerChange, NewResult},
-    events, image_details, sightings,
+    events, image_details, retrying, sightings,
 };
 pub use plimsoll_store::{
     containers::KnownContainer,
@@ -65,11 +66,15 @@ impl App {
         if observed.present.is_empty() && observed.gone.is_empty() {
             return Ok(Changes::default());
         }
-        let scale = self.maturity_scale();
-        let changes = self
-            .store()
-            .transaction(async |tx| observe(tx, watcher, observed, &scale).await)
-            .await?;
+        let context = self.settings().view_context();
+        let changes = retrying(|| async {
+            let mut client = self.store().client().await?;
+            let tx = begin(&mut client).await?;
+            let changes = observe(&tx, watcher, observed, &context).await?;
+            commit(tx).await?;
+            Ok::<_, AppError>(changes)
+        })
+        .await?;
         if !changes.is_empty() {
             self.announce().await;
         }
@@ -87,19 +92,19 @@ impl App {
         if outcomes.is_empty() && details.is_empty() {
             return Ok(0);
         }
-        let scale = self.maturity_scale();
-        let changed = self
-            .store()
-            .transaction(async |tx| record(tx, outcomes, details, &scale).await)
-            .await?;
+        let context = self.settings().view_context();
+        let changed = retrying(|| async {
+            let mut client = self.store().client().await?;
+            let tx = begin(&mut client).await?;
+            let changed = record(&tx, outcomes, details, &context).await?;
+            commit(tx).await?;
+            Ok::<_, AppError>(changed)
+        })
+        .await?;
         if changed > 0 {
             self.announce().await;
         }
         Ok(changed)
-    }
-
-    fn maturity_scale(&self) -> MaturityScale {
-        self.settings().view_context().maturity
     }
 }
 
@@ -107,7 +112,7 @@ async fn observe(
     tx: &Transaction<'_>,
     watcher: &WatcherRef,
     observed: &Observed,
-    scale: &MaturityScale,
+    context: &ViewContext,
 ) -> Result<Changes, AppError> {
     let names: Vec<&str> = observed.present.iter().map(|f| f.name.as_str()).collect();
     let ids: Vec<&str> = observed.present.iter().map(|f| f.id.as_str()).collect();
@@ -152,7 +157,7 @@ async fn observe(
         } else {
             ("dd:container-updated", None)
         };
-        told.push((event, rendered(state, scale)?));
+        told.push((event, rendered(state, context)?));
         if let Some(action) = action {
             entries.push(NewAudit {
                 container_image: Some(image),
@@ -170,7 +175,7 @@ async fn record(
     tx: &Transaction<'_>,
     outcomes: &[WatchOutcome],
     details: &[(ImageKey, ImageDetails)],
-    scale: &MaturityScale,
+    context: &ViewContext,
 ) -> Result<usize, AppError> {
     image_details::save(tx, details).await?;
     let results: Vec<NewResult<'_>> = outcomes
@@ -203,7 +208,7 @@ async fn record(
     let mut told = Vec::with_capacity(states.len());
     let mut found = Vec::new();
     for state in &states {
-        told.push(("dd:container-updated", rendered(state, scale)?));
+        told.push(("dd:container-updated", rendered(state, context)?));
         let candidate = state
             .current_result()
             .and_then(|result| candidate_key(&state.facts, result));
@@ -228,12 +233,9 @@ async fn record(
     Ok(changed.len())
 }
 
-fn rendered(state: &ContainerState, scale: &MaturityScale) -> Result<String, AppError> {
-    let context = ViewContext {
-        maturity: *scale,
-        ..ViewContext::default()
-    };
-    serde_json::to_string(&view(state, &context, Utc::now()))
+/// The container as events carry it.
+pub(crate) fn rendered(state: &ContainerState, context: &ViewContext) -> Result<String, AppError> {
+    serde_json::to_string(&view(state, context, Utc::now()))
         .map_err(|e| AppError::Internal(format!("cannot render {}: {e}", state.facts.id)))
 }
 

@@ -8,7 +8,10 @@ use plimsoll_domain::{
     ids::{ContainerId, JobId, WatcherRef},
     job::JobSpec,
 };
-use plimsoll_store::jobs::{self, NewJob};
+use plimsoll_store::{
+    begin, commit,
+    jobs::{self, NewJob},
+};
 use tokio::time::Instant;
 
 use crate::{App, AppError, requests::Caller};
@@ -67,14 +70,13 @@ impl App {
                 )
             })
             .collect();
-        self.store()
-            .transaction(async |tx| {
-                for job in &jobs {
-                    jobs::insert(tx, job).await?;
-                }
-                Ok::<_, AppError>(())
-            })
-            .await?;
+        let mut client = self.store().client().await?;
+        let tx = begin(&mut client).await?;
+        for job in &jobs {
+            jobs::insert(&tx, job).await?;
+        }
+        commit(tx).await?;
+        drop(client);
         for job in &jobs {
             if let Err(error) = self.queue().wake_workers(&job.watcher, &[job.id]).await {
                 tracing::warn!(%error, "could not wake a worker; the sweep will");

@@ -33,7 +33,7 @@ pub mod workers;
 
 pub use error::StoreError;
 pub use migrate::migrate;
-pub use pool::{Client, MaybeRetry, Store, StoreSettings, Transaction};
+pub use pool::{Client, MaybeRetry, Store, StoreSettings, Transaction, begin, commit, retrying};
 
 /// Every statement of the crate, by name, for the test that prepares them all.
 pub fn all_statements() -> Vec<(&'static str, &'static str)> {

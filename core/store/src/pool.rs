@@ -74,33 +74,6 @@ impl Store {
         Ok(self.reserved.get().await?)
     }
 
-    /// Runs `work` in one transaction and repeats it, at most three times, when Postgres says that
-    /// it lost against a concurrent one. `work` must not have effects outside the transaction.
-    pub async fn transaction<T, E>(
-        &self,
-        work: impl AsyncFn(&Transaction<'_>) -> Result<T, E>,
-    ) -> Result<T, E>
-    where
-        E: From<StoreError> + MaybeRetry,
-    {
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            let result = async {
-                let mut client = self.client().await?;
-                let tx = client.transaction().await.map_err(StoreError::from)?;
-                let value = work(&tx).await?;
-                tx.commit().await.map_err(StoreError::from)?;
-                Ok::<T, E>(value)
-            }
-            .await;
-            match result {
-                Err(error) if error.is_retry() && attempt < 3 => {}
-                done => return done,
-            }
-        }
-    }
-
     /// Closes a connection that stopped answering, instead of giving it to the next caller.
     pub fn discard(client: Client) {
         drop(Client::take(client));
@@ -118,6 +91,33 @@ impl Store {
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.client().await?.simple_query("").await?;
         Ok(())
+    }
+}
+
+/// Begins a transaction. Dropping it without [`commit`] rolls it back.
+pub async fn begin(client: &mut Client) -> Result<Transaction<'_>, StoreError> {
+    Ok(client.transaction().await?)
+}
+
+/// Makes the transaction durable.
+pub async fn commit(transaction: Transaction<'_>) -> Result<(), StoreError> {
+    Ok(transaction.commit().await?)
+}
+
+/// Runs `work`, which is one transaction, and repeats it, at most three times in all, when Postgres
+/// says that it lost against a concurrent one. `work` must have no effect outside its transaction.
+pub async fn retrying<T, E, F, Fut>(mut work: F) -> Result<T, E>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+    E: MaybeRetry,
+{
+    let mut attempt = 1;
+    loop {
+        match work().await {
+            Err(error) if error.is_retry() && attempt < 3 => attempt += 1,
+            done => return done,
+        }
     }
 }
 
