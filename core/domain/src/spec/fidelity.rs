@@ -164,7 +164,6 @@ pub(super) fn normalised(inspect: &Value, engine: &EngineFacts) -> Value {
 fn normalised_config(config: &Object) -> Object {
     config
         .iter()
-        .filter(|(key, value)| key.as_str() != "OnBuild" && !json::is_unset(value))
         .map(|(key, value)| {
             let value = match key.as_str() {
                 "Healthcheck" => json::pruned(value),
@@ -172,5 +171,6 @@ fn normalised_config(config: &Object) -> Object {
             };
             (key.clone(), value)
         })
+        .filter(|(key, value)| key.as_str() != "OnBuild" && !json::is_unset(value))
         .collect()
 }

@@ -61,9 +61,11 @@ fn drop_filled_in(host: &mut Object, engine: &EngineFacts) {
     if adds_label_disable(host)
         && let Some(options) = host.get_mut("SecurityOpt").and_then(Value::as_array_mut)
     {
-        options.retain(|option| option != "label=disable");
+        options.retain(|option| option != LABEL_DISABLE);
     }
 }
+
+const LABEL_DISABLE: &str = "label=disable";
 
 /// For these the engine appends `label=disable` on each creation.
 fn adds_label_disable(host: &Object) -> bool {
@@ -140,8 +142,11 @@ fn report(old: &Object, new: &Object, engine: &EngineFacts, notes: &mut Notes) {
         if json::is_unset(value) && json::is_unset(new_value) {
             continue;
         }
-        let is_default = is_engine_default(key, value, engine);
-        if !new.contains_key(key) && is_default {
+        let is_default = is_engine_default(key, value, engine)
+            || (key == "SecurityOpt"
+                && adds_label_disable(old)
+                && *value == json!([LABEL_DISABLE]));
+        if json::is_unset(new_value) && is_default {
             // Not sent, because the engine fills in the same.
             notes.field(
                 format!("HostConfig.{key}"),

@@ -26,6 +26,8 @@ mod network;
 mod privilege;
 mod refusal;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
