@@ -6,3 +6,4 @@ mod events;
 mod reads;
 mod standalone;
 mod support;
+mod watch;

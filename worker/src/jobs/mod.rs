@@ -6,6 +6,8 @@
 mod lease;
 pub mod operation;
 mod runner;
+pub mod watch;
+mod watch_result;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 

@@ -1,0 +1,324 @@
+//! The watch job: look at the engine, ask the registries, decide, write.
+//!
+//! One question per distinct repository, one per distinct image whose digest is watched, and the
+//! details of a candidate only when it is first seen. Registries are asked about what is known
+//! while the engine is still being looked at. What answers is written; a registry that hangs holds
+//! up the containers of its own images and no others.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::Utc;
+use futures::{Stream, StreamExt, stream};
+use plimsoll_app::{
+    AppError,
+    observations::{ImageDetails, ImageKey, WatchOutcome},
+};
+use plimsoll_domain::{
+    container::ContainerFacts,
+    ids::ContainerId,
+    image::{Digest, ImageRef},
+};
+use tokio::{task::spawn_blocking, time::timeout};
+
+use super::watch_result::{self, Check, Open, Question};
+use crate::{
+    registry::{Freshness, Platform, Registries, RegistryError, Repository, TagList},
+    watchers::{Depth, InventoryError, Watcher},
+};
+
+/// What any worker has learnt this recently is good enough for a cycle that nobody waits for.
+const RECENT: Duration = Duration::from_secs(120);
+/// Answers that come this close after each other are written together.
+const TOGETHER: Duration = Duration::from_millis(250);
+/// Details of new candidates that are fetched at once.
+const PARALLEL: usize = 10;
+/// What a cycle checks unless `watchall` says otherwise.
+const ALIVE: &[&str] = &["running", "paused", "restarting"];
+
+/// Why a cycle came to nothing. What fails for one registry or container is no error of the cycle:
+/// it stands in that container's result.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    #[error(transparent)]
+    Inventory(#[from] InventoryError),
+    #[error(transparent)]
+    Store(#[from] AppError),
+}
+
+/// Who wants to know, and so how old the registries' answers may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// What another worker learnt a moment ago will do.
+    BySchedule,
+    /// Someone waits: everything is asked now.
+    ByRequest,
+}
+
+/// Watches everything on the engine, or the given containers, watched or not.
+pub async fn handle(
+    watcher: &Watcher,
+    containers: &[ContainerId],
+    asked: Asked,
+) -> Result<(), WatchError> {
+    let freshness = match asked {
+        Asked::BySchedule => Freshness::Cached { max_age: RECENT },
+        Asked::ByRequest => Freshness::NotOlderThan(Utc::now()),
+    };
+    let known = checks(watcher, containers).await?;
+    let mut cycle = Cycle {
+        watcher,
+        freshness,
+        asked: HashSet::new(),
+    };
+    let early = cycle.ask(&known);
+    let look = async {
+        match containers {
+            [] => watcher.inventory().resync(Depth::Listed).await,
+            some => watcher.inventory().refresh(some).await,
+        }
+    };
+    let (changes, early) = tokio::join!(look, gather(early));
+    let (checks, late) = if changes?.is_empty() {
+        (known, None)
+    } else {
+        let checks = checks(watcher, containers).await?;
+        let late = cycle.ask(&checks);
+        (checks, Some(late))
+    };
+    cycle.settle(checks, early, late).await?;
+    if containers.is_empty() {
+        let store = watcher.app().store();
+        store
+            .watcher_ran(watcher.reference())
+            .await
+            .map_err(AppError::from)?;
+    }
+    Ok(())
+}
+
+/// What is to be checked, as the inventory has it.
+async fn checks(watcher: &Watcher, containers: &[ContainerId]) -> Result<Vec<Check>, WatchError> {
+    let store = watcher.app().store();
+    let facts = match containers {
+        [] => {
+            let statuses = (!watcher.settings().watch_all).then_some(ALIVE);
+            let mut facts = store
+                .container_facts(watcher.reference(), statuses)
+                .await
+                .map_err(AppError::from)?;
+            facts.retain(|facts| watcher.selects(facts));
+            facts
+        }
+        some => store
+            .container_facts_by_id(watcher.reference(), some)
+            .await
+            .map_err(AppError::from)?,
+    };
+    Ok(facts.into_iter().map(Check::new).collect())
+}
+
+type TagAnswer = (Repository, Result<Arc<TagList>, RegistryError>);
+
+/// Answers so far, and the stream that brings the others.
+struct Early<S> {
+    answers: Vec<TagAnswer>,
+    rest: Option<S>,
+}
+
+/// Takes what comes in one go: all of it, unless a registry takes its time.
+async fn gather<S: Stream<Item = TagAnswer> + Unpin>(mut stream: S) -> Early<S> {
+    let mut answers = Vec::new();
+    loop {
+        match timeout(TOGETHER, stream.next()).await {
+            Ok(Some(answer)) => answers.push(answer),
+            Ok(None) => {
+                return Early {
+                    answers,
+                    rest: None,
+                };
+            }
+            Err(_) => {
+                return Early {
+                    answers,
+                    rest: Some(stream),
+                };
+            }
+        }
+    }
+}
+
+struct Cycle<'w> {
+    watcher: &'w Watcher,
+    freshness: Freshness,
+    asked: HashSet<Repository>,
+}
+
+impl Cycle<'_> {
+    fn registries(&self) -> &Registries {
+        self.watcher.registries()
+    }
+
+    /// Asks for the tags of the repositories that have not been asked for yet.
+    fn ask(&mut self, checks: &[Check]) -> impl Stream<Item = TagAnswer> + Send + Unpin + use<> {
+        let new: BTreeSet<Repository> = checks
+            .iter()
+            .filter_map(Check::repository)
+            .filter(|repository| !self.asked.contains(repository))
+            .collect();
+        self.asked.extend(new.iter().cloned());
+        self.registries().tags_stream(new, self.freshness)
+    }
+
+    /// Writes results as their answers come, in as few batches as the registries' speed allows.
+    async fn settle(
+        &self,
+        checks: Vec<Check>,
+        early: Early<impl Stream<Item = TagAnswer> + Unpin>,
+        late: Option<impl Stream<Item = TagAnswer> + Unpin>,
+    ) -> Result<(), WatchError> {
+        let mut waiting: HashMap<Repository, Vec<Check>> = HashMap::new();
+        let mut settled = Vec::new();
+        for check in checks {
+            match check.repository() {
+                Some(repository) => waiting.entry(repository).or_default().push(check),
+                None => settled.push(check.unasked()),
+            }
+        }
+        let mut rest = stream::select(
+            stream::iter(early.rest).flatten(),
+            stream::iter(late).flatten(),
+        );
+        let mut batch = early.answers;
+        let mut open = true;
+        loop {
+            while open {
+                match timeout(TOGETHER, rest.next()).await {
+                    Ok(Some(answer)) => batch.push(answer),
+                    Ok(None) => open = false,
+                    Err(_) => break,
+                }
+            }
+            let answered: Vec<_> = std::mem::take(&mut batch)
+                .into_iter()
+                .filter_map(|(repository, answer)| Some((waiting.remove(&repository)?, answer)))
+                .collect();
+            self.write(answered, std::mem::take(&mut settled)).await?;
+            if !open {
+                return Ok(());
+            }
+            match rest.next().await {
+                Some(answer) => batch.push(answer),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Decides and writes one batch.
+    async fn write(
+        &self,
+        answered: Vec<(Vec<Check>, Result<Arc<TagList>, RegistryError>)>,
+        settled: Vec<WatchOutcome>,
+    ) -> Result<(), WatchError> {
+        // A repository may have 100,000 tags, and a container a slow expression.
+        let decided = spawn_blocking(move || watch_result::decide_all(answered)).await;
+        let decided =
+            decided.map_err(|e| AppError::Internal(format!("a decision ended badly: {e}")))?;
+        let (mut outcomes, open) = (settled, decided.open);
+        outcomes.extend(decided.outcomes);
+        let digests = self.digests(&open).await;
+        let open = watch_result::with_digests(open, &digests, &mut outcomes);
+        let mut fetched = Vec::new();
+        if !open.is_empty() {
+            let details = self.details(&open, &mut fetched).await?;
+            watch_result::with_details(open, &details, &mut outcomes);
+        }
+        self.watcher.app().record_watch(&outcomes, &fetched).await?;
+        Ok(())
+    }
+
+    /// One question per distinct image whose digest matters.
+    async fn digests(&self, open: &[Open]) -> HashMap<ImageRef, Result<Digest, RegistryError>> {
+        let wanted: BTreeSet<ImageRef> = open
+            .iter()
+            .filter_map(|open| match &open.question {
+                Question::Digest(image) => Some(image.clone()),
+                Question::Details { .. } => None,
+            })
+            .collect();
+        match wanted.is_empty() {
+            true => HashMap::new(),
+            false => self.registries().digests_many(wanted, self.freshness).await,
+        }
+    }
+
+    /// What is known of the candidates; what had to be fetched for it is added to `fetched`.
+    async fn details(
+        &self,
+        open: &[Open],
+        fetched: &mut Vec<(ImageKey, ImageDetails)>,
+    ) -> Result<HashMap<ImageKey, Result<ImageDetails, String>>, WatchError> {
+        let mut wanted = HashMap::new();
+        for open in open {
+            if let Question::Details { image, digest } = &open.question {
+                wanted.insert(open.key(image), (image, open.facts(), digest));
+            }
+        }
+        let keys: Vec<ImageKey> = wanted.keys().cloned().collect();
+        let stored = self
+            .watcher
+            .app()
+            .store()
+            .image_details(&keys)
+            .await
+            .map_err(AppError::from)?;
+        let mut known = HashMap::new();
+        for (key, details) in stored {
+            // A tag that has moved since is another image.
+            let current = |w: &(_, _, &Option<String>)| {
+                w.2.as_ref().is_none_or(|digest| *digest == details.digest)
+            };
+            if wanted.get(&key).is_some_and(current) {
+                known.insert(key, Ok(details));
+            }
+        }
+        wanted.retain(|key, _| !known.contains_key(key));
+        let questions = wanted
+            .into_iter()
+            .map(|(key, (image, facts, _))| self.fetch(key, image, facts));
+        let mut answers = stream::iter(questions).buffer_unordered(PARALLEL);
+        while let Some((key, answer)) = answers.next().await {
+            if let Ok(details) = &answer {
+                fetched.push((key.clone(), details.clone()));
+            }
+            known.insert(key, answer);
+        }
+        Ok(known)
+    }
+
+    async fn fetch(
+        &self,
+        key: ImageKey,
+        image: &ImageRef,
+        facts: &ContainerFacts,
+    ) -> (ImageKey, Result<ImageDetails, String>) {
+        let running = &facts.image;
+        let platform = Platform::new(
+            &running.os,
+            &running.architecture,
+            running.variant.as_deref(),
+        );
+        let answer = match self.registries().details(image, &platform).await {
+            Ok(found) => Ok(ImageDetails {
+                digest: found.digest.as_str().to_owned(),
+                created: found.created,
+                labels: serde_json::to_value(&found.labels).ok(),
+            }),
+            Err(error) => Err(error.to_string()),
+        };
+        (key, answer)
+    }
+}

@@ -1,0 +1,263 @@
+//! From a registry's answers to a container's watch result. Pure.
+
+use std::{collections::HashMap, sync::Arc};
+
+use plimsoll_app::observations::{ImageDetails, ImageKey, WatchOutcome};
+use plimsoll_domain::{
+    candidate::{Decision, TagRules, decide},
+    container::{ContainerFacts, WatchResult},
+    image::{Digest, ImageRef, Tag},
+    link,
+    pattern::PatternError,
+};
+
+use crate::registry::{RegistryError, Repository, TagList};
+
+/// One container to check.
+pub struct Check {
+    facts: ContainerFacts,
+    lookup: Lookup,
+    rules: Result<TagRules, PatternError>,
+}
+
+/// Where a container's versions are looked up.
+enum Lookup {
+    In(ImageRef),
+    /// There is nothing newer to be found, for this reason.
+    Nowhere(&'static str),
+    /// The label that says where cannot be read.
+    BadLabel,
+}
+
+const LOCAL: &str = "The image was built on this engine, so no registry knows it";
+const UNNAMED: &str = "The engine no longer knows which repository the image came from";
+const BY_DIGEST: &str = "The container names its image by digest alone, so nothing is newer";
+const BAD_LABEL: &str = "The label dd.registry.lookup.image is not an image reference";
+
+impl Check {
+    pub fn new(facts: ContainerFacts) -> Self {
+        let image = &facts.image;
+        let lookup = match (image.is_local_image, image.repository()) {
+            (true, _) => Lookup::Nowhere(LOCAL),
+            (false, None) => Lookup::Nowhere(UNNAMED),
+            (false, Some(_)) if image.tag.value.is_empty() => Lookup::Nowhere(BY_DIGEST),
+            (false, Some(own)) => match facts.rules.lookup_image.as_deref() {
+                Some(text) => ImageRef::parse(text).map_or(Lookup::BadLabel, Lookup::In),
+                None => Lookup::In(own),
+            },
+        };
+        Self {
+            rules: TagRules::compile(&facts.rules),
+            lookup,
+            facts,
+        }
+    }
+
+    /// The repository that has to be asked; `None` if the result needs no registry.
+    pub fn repository(&self) -> Option<Repository> {
+        match (&self.lookup, &self.rules) {
+            (Lookup::In(image), Ok(_)) => Some(Repository::from(image)),
+            _ => None,
+        }
+    }
+
+    /// The result of a check that needs no registry.
+    pub fn unasked(self) -> WatchOutcome {
+        match (self.lookup, self.rules) {
+            (Lookup::Nowhere(reason), _) => WatchOutcome {
+                facts: self.facts,
+                result: WatchResult {
+                    no_update_reason: Some(reason.to_owned()),
+                    ..WatchResult::default()
+                },
+            },
+            (Lookup::BadLabel, _) => failed(self.facts, BAD_LABEL),
+            (Lookup::In(_), Err(error)) => failed(self.facts, error.to_string()),
+            (Lookup::In(image), Ok(_)) => interrupted(self.facts, &image),
+        }
+    }
+}
+
+/// What is still to be asked about a decided container.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Has the tag moved?
+    Digest(ImageRef),
+    /// What is the candidate? For a tag that moved, with the digest that it has now.
+    Details {
+        image: ImageRef,
+        digest: Option<String>,
+    },
+}
+
+/// A container that is decided as far as tags go.
+pub struct Open {
+    pub question: Question,
+    outcome: WatchOutcome,
+}
+
+impl Open {
+    pub fn facts(&self) -> &ContainerFacts {
+        &self.outcome.facts
+    }
+
+    /// Where details of `image` for this container's platform are kept.
+    pub fn key(&self, image: &ImageRef) -> ImageKey {
+        let running = &self.facts().image;
+        let mut platform = format!("{}/{}", running.os, running.architecture);
+        if let Some(variant) = &running.variant {
+            platform.push('/');
+            platform.push_str(variant);
+        }
+        ImageKey {
+            repository: image.repository_key(),
+            reference: image.tag().map_or("latest", Tag::as_str).to_owned(),
+            platform,
+        }
+    }
+}
+
+#[derive(Default)]
+pub struct Decided {
+    pub outcomes: Vec<WatchOutcome>,
+    pub open: Vec<Open>,
+}
+
+/// Decides about every container whose repository was asked for.
+pub fn decide_all(answered: Vec<(Vec<Check>, Result<Arc<TagList>, RegistryError>)>) -> Decided {
+    let mut decided = Decided::default();
+    for (checks, answer) in answered {
+        match answer {
+            Err(error) => {
+                let message = error.to_string();
+                let failures = checks
+                    .into_iter()
+                    .map(|check| failed(check.facts, message.as_str()));
+                decided.outcomes.extend(failures);
+            }
+            Ok(list) => {
+                let tags: Vec<&str> = list.iter().collect();
+                for check in checks {
+                    decide_one(check, &tags, &mut decided);
+                }
+            }
+        }
+    }
+    decided
+}
+
+fn decide_one(check: Check, tags: &[&str], decided: &mut Decided) {
+    let (Lookup::In(image), Ok(rules)) = (&check.lookup, &check.rules) else {
+        decided.outcomes.push(check.unasked());
+        return;
+    };
+    let facts = &check.facts;
+    let current = facts.image.tag.value.as_str();
+    let (mut result, question) = match decide(current, tags, rules) {
+        Decision::Climb { tag, diff } => (
+            WatchResult {
+                tag: Some(tag.to_owned()),
+                semver_diff: Some(diff),
+                ..WatchResult::default()
+            },
+            Tag::parse(tag).map(|tag| Question::Details {
+                image: image.with_tag(tag),
+                digest: None,
+            }),
+        ),
+        Decision::Stay { reason, suggested } => (
+            WatchResult {
+                tag: Some(current.to_owned()),
+                suggested_tag: suggested.map(str::to_owned),
+                no_update_reason: Some(reason.to_string()),
+                ..WatchResult::default()
+            },
+            Tag::parse(current)
+                .filter(|_| facts.image.digest.watch)
+                .map(|tag| Question::Digest(image.with_tag(tag))),
+        ),
+    };
+    if let (Some(template), Some(tag)) = (&facts.rules.link_template, &result.tag) {
+        result.link = link::render(template, tag, &rules.transform(tag));
+    }
+    let outcome = WatchOutcome {
+        facts: check.facts,
+        result,
+    };
+    match question {
+        Some(question) => decided.open.push(Open { question, outcome }),
+        None => decided.outcomes.push(outcome),
+    }
+}
+
+/// Settles what depends on a digest, and answers with what needs details.
+pub fn with_digests(
+    open: Vec<Open>,
+    digests: &HashMap<ImageRef, Result<Digest, RegistryError>>,
+    outcomes: &mut Vec<WatchOutcome>,
+) -> Vec<Open> {
+    let mut left = Vec::new();
+    for mut one in open {
+        let Question::Digest(image) = &one.question else {
+            left.push(one);
+            continue;
+        };
+        match digests.get(image) {
+            Some(Ok(digest)) => {
+                let digest = digest.as_str().to_owned();
+                one.outcome.result.digest = Some(digest.clone());
+                if one.facts().image.digest.is_current(&digest) {
+                    outcomes.push(one.outcome);
+                } else {
+                    one.outcome.result.no_update_reason = None;
+                    one.question = Question::Details {
+                        image: image.clone(),
+                        digest: Some(digest),
+                    };
+                    left.push(one);
+                }
+            }
+            Some(Err(error)) => outcomes.push(failed(one.outcome.facts, error.to_string())),
+            None => outcomes.push(interrupted(one.outcome.facts, image)),
+        }
+    }
+    left
+}
+
+/// Completes candidates with their details. One without an image for this platform is none: what
+/// the registry says stands as the error (reliability.md G8).
+pub fn with_details(
+    open: Vec<Open>,
+    details: &HashMap<ImageKey, Result<ImageDetails, String>>,
+    outcomes: &mut Vec<WatchOutcome>,
+) {
+    for mut one in open {
+        let Question::Details { image, digest } = &one.question else {
+            outcomes.push(one.outcome);
+            continue;
+        };
+        match details.get(&one.key(image)) {
+            Some(Ok(found)) => {
+                // Of a moved tag, the digest that was just looked up.
+                let digest = digest.as_ref().unwrap_or(&found.digest).clone();
+                one.outcome.result.digest = Some(digest);
+                one.outcome.result.created = found.created;
+                outcomes.push(one.outcome);
+            }
+            Some(Err(message)) => outcomes.push(failed(one.outcome.facts, message.as_str())),
+            None => outcomes.push(interrupted(one.outcome.facts, image)),
+        }
+    }
+}
+
+/// `error.message` for people.
+fn failed(facts: ContainerFacts, message: impl Into<String>) -> WatchOutcome {
+    WatchOutcome {
+        facts,
+        result: WatchResult::failed(message),
+    }
+}
+
+fn interrupted(facts: ContainerFacts, image: &ImageRef) -> WatchOutcome {
+    failed(facts, format!("The check of {image} was interrupted"))
+}

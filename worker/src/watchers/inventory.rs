@@ -1,0 +1,334 @@
+//! The inventory of one engine: what it shows is brought to the store, and nothing else is.
+//!
+//! A failed listing is not an empty listing (DESIGN.md 3.10): every error leaves what is known as
+//! it is.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt, stream};
+use plimsoll_app::{
+    App, AppError,
+    observations::{Changes, KnownContainer, Observed},
+};
+use plimsoll_domain::{
+    container::{ContainerFacts, RegistryFacts},
+    ids::{ContainerId, WatcherRef},
+    image::ImageRef,
+    target::is_rollback_name,
+};
+
+use super::{
+    facts::{self, ImageInfo},
+    settings::WatcherSettings,
+};
+use crate::{
+    docker::{ContainerSummary, Engine, EngineError, ListScope},
+    registry::Registries,
+};
+
+/// Inspections of one engine at a time.
+const PARALLEL: usize = 10;
+/// Containers that are inspected and written at once: live changes wait for no more than this.
+const CHUNK: usize = 40;
+/// An image's digests change when it is pushed or pulled again, its id does not.
+const IMAGE_TTL: Duration = Duration::from_secs(20);
+
+/// How much of a listing is inspected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// What is new or looks different from what is known, by the list of containers alone.
+    Listed,
+    /// Also containers of images whose digests are not the known ones.
+    ListedWithImages,
+    /// Everything: after events were missed, or when this version may read facts differently.
+    Everything,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum InventoryError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("what the engine showed could not be stored: {0}")]
+    Store(#[from] AppError),
+}
+
+/// One engine's containers, as this worker brings them to the store.
+pub struct Inventory {
+    app: App,
+    settings: WatcherSettings,
+    engine: Engine,
+    registries: Registries,
+    images: Mutex<HashMap<String, (Instant, Arc<ImageInfo>)>>,
+    /// An observation is written before the next one of the same engine is made, so that an older
+    /// look never overwrites a newer one.
+    looking: tokio::sync::Mutex<()>,
+}
+
+impl Inventory {
+    pub fn new(
+        app: App,
+        settings: WatcherSettings,
+        engine: Engine,
+        registries: Registries,
+    ) -> Self {
+        Self {
+            app,
+            settings,
+            engine,
+            registries,
+            images: Mutex::default(),
+            looking: tokio::sync::Mutex::default(),
+        }
+    }
+
+    fn watcher(&self) -> &WatcherRef {
+        &self.settings.reference
+    }
+
+    /// Looks at these containers now. Those that the engine does not know are gone.
+    pub async fn refresh(&self, ids: &[ContainerId]) -> Result<Changes, InventoryError> {
+        self.look(ids, &[]).await
+    }
+
+    /// These containers are gone: the engine said so.
+    pub async fn forget(&self, ids: &[ContainerId]) -> Result<Changes, InventoryError> {
+        self.look(&[], ids).await
+    }
+
+    /// Both at once, in one transaction.
+    pub async fn look(
+        &self,
+        ids: &[ContainerId],
+        gone: &[ContainerId],
+    ) -> Result<Changes, InventoryError> {
+        let _order = self.looking.lock().await;
+        let mut observed = Observed {
+            present: Vec::with_capacity(ids.len()),
+            gone: gone.to_vec(),
+        };
+        let looks = ids.to_vec().into_iter().map(|id| self.inspect(id));
+        let mut looks = stream::iter(looks).buffer_unordered(PARALLEL);
+        while let Some(seen) = looks.next().await {
+            match seen? {
+                Seen::Present(facts) => observed.present.push(*facts),
+                Seen::Gone(id) => observed.gone.push(id),
+                Seen::Hidden => {}
+            }
+        }
+        Ok(self.app.observe(self.watcher(), &observed).await?)
+    }
+
+    /// Compares a complete listing with what is known and looks at the difference. Containers that
+    /// were known before the listing and are not in it are gone.
+    pub async fn resync(&self, depth: Depth) -> Result<Changes, InventoryError> {
+        let known = self
+            .app
+            .store()
+            .known_containers(self.watcher())
+            .await
+            .map_err(AppError::from)?;
+        let (listed, images) = match depth {
+            Depth::Listed => (self.engine.list(ListScope::All).await?, HashMap::new()),
+            Depth::ListedWithImages => {
+                tokio::try_join!(self.engine.list(ListScope::All), self.image_digests())?
+            }
+            Depth::Everything => {
+                self.forget_images();
+                (self.engine.list(ListScope::All).await?, HashMap::new())
+            }
+        };
+        let difference = compare(&known, &listed, &images, depth);
+        let mut all = Changes::default();
+        for chunk in difference.look.chunks(CHUNK) {
+            add(&mut all, self.refresh(chunk).await?);
+        }
+        if !difference.gone.is_empty() {
+            add(&mut all, self.forget(&difference.gone).await?);
+        }
+        Ok(all)
+    }
+
+    /// Images may have got other digests.
+    pub fn forget_images(&self) {
+        self.images
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
+    async fn inspect(&self, id: ContainerId) -> Result<Seen, InventoryError> {
+        let inspect = match self.engine.inspect(&id).await {
+            Ok(inspect) => inspect,
+            Err(error) if error.is_not_found() => return Ok(Seen::Gone(id)),
+            Err(error) if error.is_engine_away() => return Err(error.into()),
+            Err(error) => {
+                tracing::warn!(watcher = %self.watcher(), container = %id, %error, "container left out");
+                return Ok(Seen::Hidden);
+            }
+        };
+        if facts::container_name(&inspect).is_some_and(|name| is_rollback_name(&name)) {
+            return Ok(Seen::Hidden);
+        }
+        let image = self
+            .image(inspect["Image"].as_str().unwrap_or_default())
+            .await?;
+        let reference = facts::image_reference(&inspect, &image);
+        let registry = reference
+            .as_ref()
+            .map(|reference| registry_facts(&self.registries, reference));
+        match facts::container_facts(
+            &inspect,
+            &image,
+            reference.as_ref(),
+            registry,
+            &self.settings,
+        ) {
+            Ok(facts) => Ok(Seen::Present(Box::new(facts))),
+            Err(error) => {
+                tracing::warn!(watcher = %self.watcher(), container = %id, %error, "container left out");
+                Ok(Seen::Hidden)
+            }
+        }
+    }
+
+    async fn image(&self, id: &str) -> Result<Arc<ImageInfo>, InventoryError> {
+        let cached = self
+            .images
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(id)
+            .filter(|(at, _)| at.elapsed() < IMAGE_TTL)
+            .map(|(_, image)| Arc::clone(image));
+        if let Some(image) = cached {
+            return Ok(image);
+        }
+        let image = match self.engine.inspect_image(id).await {
+            Ok(document) => ImageInfo::read(document),
+            Err(error) if error.is_engine_away() => return Err(error.into()),
+            Err(error) => {
+                tracing::debug!(watcher = %self.watcher(), image = id, %error, "image unknown");
+                ImageInfo::missing(id)
+            }
+        };
+        let image = Arc::new(image);
+        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        images.retain(|_, (at, _)| at.elapsed() < IMAGE_TTL);
+        images.insert(id.to_owned(), (Instant::now(), Arc::clone(&image)));
+        Ok(image)
+    }
+
+    /// Digests by image id.
+    async fn image_digests(&self) -> Result<HashMap<String, HashSet<String>>, EngineError> {
+        let images = self.engine.list_images().await?;
+        Ok(images
+            .iter()
+            .filter_map(|image| {
+                let digests = image["RepoDigests"]
+                    .as_array()
+                    .map(|digests| {
+                        digests
+                            .iter()
+                            .filter_map(|digest| digest.as_str())
+                            // What Docker says of an image without a name.
+                            .filter(|digest| !digest.starts_with("<none>"))
+                            .map(str::to_owned)
+                            .collect()
+                    })
+                    .unwrap_or_default();
+                Some((image["Id"].as_str()?.to_owned(), digests))
+            })
+            .collect())
+    }
+}
+
+enum Seen {
+    Present(Box<ContainerFacts>),
+    Gone(ContainerId),
+    /// Not for the inventory, or not to be understood: what is known of it stays.
+    Hidden,
+}
+
+fn add(all: &mut Changes, more: Changes) {
+    all.added.extend(more.added);
+    all.updated.extend(more.updated);
+    all.removed.extend(more.removed);
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Difference {
+    look: Vec<ContainerId>,
+    gone: Vec<ContainerId>,
+}
+
+fn compare(
+    known: &[KnownContainer],
+    listed: &[ContainerSummary],
+    images: &HashMap<String, HashSet<String>>,
+    depth: Depth,
+) -> Difference {
+    let by_id: HashMap<&ContainerId, &KnownContainer> = known.iter().map(|k| (&k.id, k)).collect();
+    let present: HashSet<&ContainerId> = listed.iter().map(|l| &l.id).collect();
+    let look = listed
+        .iter()
+        .filter(|listed| {
+            if listed.names.iter().any(|name| is_rollback_name(name)) {
+                return false;
+            }
+            depth == Depth::Everything
+                || by_id
+                    .get(&listed.id)
+                    .is_none_or(|known| looks_different(known, listed, images))
+        })
+        .map(|listed| listed.id.clone())
+        .collect();
+    let gone = known
+        .iter()
+        .filter(|known| !present.contains(&known.id))
+        .map(|known| known.id.clone())
+        .collect();
+    Difference { look, gone }
+}
+
+fn looks_different(
+    known: &KnownContainer,
+    listed: &ContainerSummary,
+    images: &HashMap<String, HashSet<String>>,
+) -> bool {
+    let health = if listed.status.contains("(healthy)") {
+        Some("healthy")
+    } else if listed.status.contains("(unhealthy)") {
+        Some("unhealthy")
+    } else if listed.status.contains("(health: starting)") {
+        Some("starting")
+    } else {
+        None
+    };
+    let running = listed.state == "running";
+    !listed.names.contains(&known.name)
+        || listed.state != known.status
+        || listed.image_id != known.image_id
+        // A container that does not run keeps its last health, and the listing does not tell it.
+        || (running && health != known.health.as_deref())
+        || images.get(&known.image_id).is_some_and(|digests| {
+            digests.len() != known.repo_digests.len()
+                || known.repo_digests.iter().any(|d| !digests.contains(d))
+        })
+}
+
+fn registry_facts(registries: &Registries, image: &ImageRef) -> RegistryFacts {
+    let (name, url) = registries.configured(image.registry()).unwrap_or_else(|| {
+        (
+            image.default_registry_name().to_owned(),
+            image.registry_url(),
+        )
+    });
+    RegistryFacts {
+        name,
+        url,
+        lookup_image: None,
+    }
+}

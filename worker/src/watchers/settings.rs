@@ -1,0 +1,83 @@
+//! A watcher's settings, as reference/drydock.md section 3 names them.
+
+use std::time::Duration;
+
+use plimsoll_domain::{
+    candidate::WatchDefault,
+    ids::WatcherRef,
+    labels::TagFamily,
+    policy::{MaturityMode, UpdatePolicy},
+    schedule::CronSchedule,
+};
+use serde_json::{Value, json};
+
+use crate::docker::EngineAddress;
+
+/// One watcher. Holds no secret: TLS keys are files.
+#[derive(Clone, Debug)]
+pub struct WatcherSettings {
+    pub reference: WatcherRef,
+    pub address: EngineAddress,
+    /// When registries are asked, with its time zone.
+    pub schedule: CronSchedule,
+    /// The longest delay after each time of the schedule. The delay of one slot is the same on
+    /// every worker.
+    pub jitter: Duration,
+    pub watch_by_default: WatchDefault,
+    /// Whether cycles check containers that do not run, too.
+    pub watch_all: bool,
+    /// Whether containers are checked soon after they were discovered.
+    pub watch_events: bool,
+    /// Whether a cycle runs at start, unless one ran a moment ago.
+    pub watch_at_start: bool,
+    /// For containers without the label `dd.tag.family`.
+    pub tag_family: TagFamily,
+    pub maturity_mode: MaturityMode,
+    /// Days.
+    pub maturity_min_age_days: u16,
+}
+
+impl WatcherSettings {
+    /// The defaults of reference/drydock.md 3, but for what the engine and its schedule are.
+    pub fn new(reference: WatcherRef, address: EngineAddress, schedule: CronSchedule) -> Self {
+        Self {
+            reference,
+            address,
+            schedule,
+            jitter: Duration::from_secs(60),
+            watch_by_default: WatchDefault::Watch,
+            watch_all: false,
+            watch_events: true,
+            watch_at_start: true,
+            tag_family: TagFamily::Strict,
+            maturity_mode: MaturityMode::All,
+            maturity_min_age_days: plimsoll_domain::policy::DEFAULT_MIN_AGE_DAYS,
+        }
+    }
+
+    /// The policy of containers that have none of their own.
+    pub fn policy(&self) -> Option<UpdatePolicy> {
+        (self.maturity_mode == MaturityMode::Mature).then(|| UpdatePolicy {
+            maturity_mode: Some(MaturityMode::Mature),
+            maturity_min_age_days: Some(self.maturity_min_age_days),
+            ..UpdatePolicy::default()
+        })
+    }
+
+    /// `configuration` of `GET /api/v1/watchers`.
+    pub fn shown(&self) -> Value {
+        json!({
+            "address": self.address.to_string(),
+            "cron": self.schedule.expression(),
+            "timezone": self.schedule.zone().name(),
+            "jitter": self.jitter.as_millis() as u64,
+            "watchbydefault": self.watch_by_default == WatchDefault::Watch,
+            "watchall": self.watch_all,
+            "watchevents": self.watch_events,
+            "watchatstart": self.watch_at_start,
+            "maturitymode": self.maturity_mode,
+            "maturityminagedays": self.maturity_min_age_days,
+            "tagfamily": self.tag_family,
+        })
+    }
+}
