@@ -13,14 +13,21 @@ pub mod app;
 pub mod auth;
 pub mod body;
 pub mod confirm;
+pub mod deletions;
 pub mod error;
 pub mod health;
 pub mod metrics;
+pub mod operations;
 pub mod page;
+pub mod prefer;
+pub mod previews;
 pub mod raw;
 pub mod server;
 pub mod spec;
 pub mod tokens;
+pub mod update_policies;
+pub mod updates;
+pub mod webhooks;
 
 use poem::{Endpoint, EndpointExt, Response, Route};
 use poem_openapi::{OpenApiService, Tags};
@@ -54,7 +61,7 @@ pub enum Tag {
 }
 
 /// Every resource. Tuples end at 16: nest them.
-pub type Resources = Merged<(Core, Access)>;
+pub type Resources = Merged<(Core, Access, Commands)>;
 type Core = (
     health::Health,
     metrics::MetricsPage,
@@ -63,6 +70,13 @@ type Core = (
     server::Server,
 );
 type Access = (auth::Authentication, tokens::Tokens);
+type Commands = (
+    updates::Updates,
+    deletions::Deletions,
+    update_policies::UpdatePolicies,
+    previews::Previews,
+    webhooks::Webhooks,
+);
 
 const fn resources() -> Resources {
     let core = (
@@ -73,7 +87,14 @@ const fn resources() -> Resources {
         server::Server,
     );
     let access = (auth::Authentication, tokens::Tokens);
-    Merged((core, access))
+    let commands = (
+        updates::Updates,
+        deletions::Deletions,
+        update_policies::UpdatePolicies,
+        previews::Previews,
+        webhooks::Webhooks,
+    );
+    Merged((core, access, commands))
 }
 
 /// The dialect as one endpoint, at the root: its paths are what the contract names.

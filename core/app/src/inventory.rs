@@ -71,6 +71,12 @@ impl Entry {
         self.state.facts.id.as_str()
     }
 
+    /// The view as a value, for answers that carry one container among other things. Lists use
+    /// `json`.
+    pub fn to_value(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.json).unwrap_or_default()
+    }
+
     /// The order of `sort=name`, complete, so that every replica pages alike.
     pub fn by_name(&self, other: &Self) -> Ordering {
         let (one, two) = (&self.state.facts, &other.state.facts);
