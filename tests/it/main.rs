@@ -2,8 +2,10 @@
 //!
 //! Add a file per subject and name it here.
 
+mod access;
 mod events;
 mod reads;
+mod replica;
 mod standalone;
 mod support;
 mod watch;
