@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use plimsoll_domain::{access::Scope, target::update_target};
+use plimsoll_domain::{access::Scope, assessment::assess, target::update_target};
 use plimsoll_queue::rpc::RpcError;
 use plimsoll_store::audit::{self, AuditStatus, NewAudit};
 use serde_json::{Value, json};
@@ -32,7 +32,8 @@ impl App {
         let entry = self.get_container(container).await?;
         let state = &entry.state;
         let scale = self.settings().view_context().maturity;
-        let target = update_target(state, &scale, Utc::now()).ok_or_else(|| {
+        let now = Utc::now();
+        let target = update_target(state, &scale, now).ok_or_else(|| {
             AppError::Invalid("No update available for this container".to_owned())
         })?;
         let facts = &state.facts;
@@ -41,6 +42,7 @@ impl App {
             "targetImage": target.image.to_string(),
             "fromVersion": target.from_version,
             "toVersion": target.to_version,
+            "updateKind": assess(state, &scale, now).kind,
         });
         let answer = self
             .queue()
