@@ -34,6 +34,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::labels::UserLabels;
+
 pub use dependants::{Dependant, SharedNamespace, dependants};
 pub use fidelity::{Difference, fidelity};
 pub use image::{is_compose_leftover, repo_digest};
@@ -103,6 +105,20 @@ pub enum AutoRemove {
     Refuse,
     /// The user opted in.
     Accept,
+}
+
+impl AutoRemove {
+    /// What the container's own labels `plimsoll.update.auto-remove` or `dd.update.auto-remove`
+    /// say. Labels of its image say nothing (invariant 11).
+    pub fn chosen(labels: &UserLabels<'_>) -> Self {
+        let value = ["plimsoll.update.auto-remove", "dd.update.auto-remove"]
+            .into_iter()
+            .find_map(|key| labels.get(key));
+        match value {
+            Some(value) if value.eq_ignore_ascii_case("true") => AutoRemove::Accept,
+            _ => AutoRemove::Refuse,
+        }
+    }
 }
 
 /// Everything the merge reads.

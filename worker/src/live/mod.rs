@@ -1,0 +1,64 @@
+//! Live reads: what only the Docker host knows, answered while somebody waits (DESIGN.md 7).
+//! They change nothing, are never durable and never repeated.
+
+mod preview;
+
+use std::convert::Infallible;
+
+use plimsoll_app::{Queue, previews, queue::rpc::RemoteError};
+use plimsoll_domain::ids::WatcherRef;
+use serde_json::Value;
+
+use crate::{
+    docker::{Engine, EngineError},
+    registry::Registries,
+};
+
+pub use preview::{PreviewRequest, preview};
+
+/// Reads answered at a time, per engine. More wait in the queue, as long as their callers do.
+const CONCURRENT: usize = 8;
+
+/// What one engine's live reads need. Cheap to clone.
+#[derive(Clone)]
+pub struct LiveReads {
+    pub engine: Engine,
+    pub registries: Registries,
+}
+
+impl LiveReads {
+    /// Answers the live reads of `watcher` until the future is dropped.
+    pub async fn serve(self, queue: &Queue, watcher: &WatcherRef) -> Infallible {
+        queue
+            .rpc_server(std::slice::from_ref(watcher))
+            .serve(CONCURRENT, move |kind, payload| {
+                let reads = self.clone();
+                async move { reads.answer(&kind, payload).await }
+            })
+            .await
+    }
+
+    /// The answer to one read. Errors carry a code for programs: `not-found`, `refused`,
+    /// `registry`, `engine`, `bad-request`, `unknown-read`.
+    pub async fn answer(&self, kind: &str, payload: Value) -> Result<Value, RemoteError> {
+        match kind {
+            previews::PREVIEW => {
+                let request = PreviewRequest::parse(&payload)?;
+                preview(&self.engine, &self.registries, &request).await
+            }
+            other => Err(RemoteError::new(
+                "unknown-read",
+                format!("this worker does not know the read {other:?}"),
+            )),
+        }
+    }
+}
+
+fn engine_failed(error: EngineError) -> RemoteError {
+    let code = if error.is_not_found() {
+        "not-found"
+    } else {
+        "engine"
+    };
+    RemoteError::new(code, error.to_string())
+}
