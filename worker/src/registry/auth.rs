@@ -221,7 +221,7 @@ impl Auth {
         net::check_literal(realm, Reach::Registry)
             .map_err(|denied| wire.untrusted(denied.to_string()))?;
         let what = format!("a token for {repository}");
-        let response = wire.send(&wire.own, request, &what).await?;
+        let response = wire.send(wire.own(realm)?, request, &what).await?;
         let status = response.status();
         let headers = response.headers().clone();
         let body = wire.body(response, MAX_ANSWER, &what).await?;

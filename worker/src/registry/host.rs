@@ -130,7 +130,7 @@ fn is_shared(domain: &str) -> bool {
             );
             (top.len() == 2 && generic) || SHARED.contains(&domain)
         }
-        _ => SHARED.iter().any(|shared| domain == *shared),
+        _ => SHARED.contains(&domain),
     }
 }
 

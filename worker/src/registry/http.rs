@@ -21,7 +21,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 pub(super) const HEADERS: Duration = Duration::from_secs(10);
 /// Between two pieces of a body.
 const IDLE: Duration = Duration::from_secs(15);
-/// One request from start to end.
+/// One request from start to end, at most.
 pub(super) const TOTAL: Duration = Duration::from_secs(60);
 /// Connections to one registry, and requests under way.
 pub(super) const CONNECTIONS: usize = 10;
@@ -41,9 +41,34 @@ pub(super) struct Tls {
     pub verify: Verify,
     pub ca: Vec<Certificate>,
     pub identity: Option<Identity>,
+    pub roots: Roots,
+}
+
+/// Which authorities count besides the configured ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Roots {
+    #[default]
+    Machine,
+    None,
 }
 
 impl Tls {
+    /// For a client that never speaks TLS: nothing is read.
+    pub(super) fn none() -> Self {
+        Self {
+            roots: Roots::None,
+            ..Self::default()
+        }
+    }
+
+    /// The part that holds for other hosts, too.
+    pub(super) fn for_strangers(&self) -> Self {
+        Self {
+            ca: self.ca.clone(),
+            ..Self::default()
+        }
+    }
+
     /// Reads the files once, at start. The error names the file.
     pub(super) fn read(
         verify: Verify,
@@ -78,6 +103,7 @@ impl Tls {
             verify,
             ca,
             identity,
+            roots: Roots::Machine,
         })
     }
 }
@@ -89,26 +115,37 @@ pub(super) enum Proxy {
     Never,
 }
 
-pub(super) fn client(reach: Reach, tls: &Tls, proxy: Proxy) -> reqwest::Result<Client> {
+/// How requests of one registry travel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Line {
+    pub proxy: Proxy,
+    /// One request from start to end.
+    pub timeout: Duration,
+}
+
+pub(super) fn client(reach: Reach, tls: &Tls, line: Line) -> reqwest::Result<Client> {
     let mut builder = Client::builder()
         .user_agent(concat!("plimsoll/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .connect_timeout(CONNECT)
         .read_timeout(IDLE)
-        .timeout(TOTAL)
+        .timeout(line.timeout)
         .pool_max_idle_per_host(CONNECTIONS)
         .pool_idle_timeout(Duration::from_secs(60))
         .tcp_nodelay(true)
         .gzip(true)
-        .dns_resolver(Guarded(reach))
-        .tls_certs_merge(tls.ca.iter().cloned());
+        .dns_resolver(Guarded(reach));
+    builder = match tls.roots {
+        Roots::Machine => builder.tls_certs_merge(tls.ca.iter().cloned()),
+        Roots::None => builder.tls_certs_only([]),
+    };
     if tls.verify == Verify::Nothing {
         builder = builder.tls_danger_accept_invalid_certs(true);
     }
     if let Some(identity) = &tls.identity {
         builder = builder.identity(identity.clone());
     }
-    if proxy == Proxy::Never {
+    if line.proxy == Proxy::Never {
         builder = builder.no_proxy();
     }
     builder.build()

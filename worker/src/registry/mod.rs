@@ -35,9 +35,13 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use plimsoll_app::Queue;
-use plimsoll_domain::image::{Digest, ImageRef};
+use plimsoll_domain::{
+    component::{self, Component},
+    image::{Digest, ImageRef},
+};
+use plimsoll_runtime::Settings;
 use secrecy::SecretString;
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 
@@ -93,12 +97,22 @@ pub struct PullAuth {
     pub server_address: String,
 }
 
-/// One entry of `GET /api/v1/registries`; secrets are already `[REDACTED]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RegistryComponent {
-    pub kind: String,
-    pub name: String,
-    pub configuration: Value,
+/// What all registries have in common.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Docker's `config.json`. `None`: no logins from it.
+    pub docker_config: Option<PathBuf>,
+    /// The longest that one request takes, from one second to one minute.
+    pub timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            docker_config: DockerConfig::default_path(),
+            timeout: http::TOTAL,
+        }
+    }
 }
 
 /// Results as they come: one for each distinct question. Dropping it ends the work on the rest.
@@ -116,29 +130,49 @@ struct Inner {
     chosen: HashMap<String, RegistrySettings>,
     upstreams: Mutex<HashMap<String, Arc<Upstream>>>,
     docker: Arc<DockerConfig>,
+    timeout: Duration,
     shared: Arc<Shared>,
     tags: Shelf<Arc<TagList>>,
     digests: Shelf<Digest>,
 }
 
 impl Registries {
+    /// The registries of the process' configuration.
+    ///
+    /// # Errors
+    /// A setting that cannot be used: a certificate file that cannot be read, half a login.
+    pub fn from_configuration(
+        configuration: &Settings,
+        queue: Option<Queue>,
+    ) -> Result<Self, SettingsError> {
+        let docker_config = match &configuration.docker.config {
+            Some(directory) => Some(directory.join("config.json")),
+            None => DockerConfig::default_path(),
+        };
+        let options = Options {
+            docker_config,
+            timeout: configuration.outbound.http_timeout_ms.0,
+        };
+        Self::with_options(RegistrySettings::all(configuration)?, queue, options)
+    }
+
     /// `settings` are the configured registries; any other one is reached anonymously or with what
     /// `docker login` left. Without `queue`, nothing is shared with other workers.
     ///
     /// # Errors
-    /// A setting that cannot be used: a certificate file that cannot be read, half a login.
+    /// As [`Registries::from_configuration`].
     pub fn new(
         settings: Vec<RegistrySettings>,
         queue: Option<Queue>,
     ) -> Result<Self, SettingsError> {
-        Self::with_docker_config(settings, queue, DockerConfig::default_path())
+        Self::with_options(settings, queue, Options::default())
     }
 
-    /// Like [`Registries::new`], with another file in the place of Docker's `config.json`.
-    pub fn with_docker_config(
+    /// [`Registries::new`] with what is rarely changed.
+    pub fn with_options(
         mut settings: Vec<RegistrySettings>,
         queue: Option<Queue>,
-        docker_config: Option<PathBuf>,
+        options: Options,
     ) -> Result<Self, SettingsError> {
         settings.sort_by(|a, b| (a.kind.as_str(), &a.name).cmp(&(b.kind.as_str(), &b.name)));
         let mut chosen: HashMap<String, RegistrySettings> = HashMap::new();
@@ -160,7 +194,8 @@ impl Registries {
                 settings,
                 chosen,
                 upstreams: Mutex::default(),
-                docker: Arc::new(DockerConfig::new(docker_config)),
+                docker: Arc::new(DockerConfig::new(options.docker_config)),
+                timeout: options.timeout.clamp(Duration::from_secs(1), http::TOTAL),
                 shared: Arc::new(Shared::new(queue)),
                 tags: Shelf::new(),
                 digests: Shelf::new(),
@@ -261,29 +296,23 @@ impl Registries {
         })
     }
 
-    /// The configured registries, and the anonymous `public` ones of the kinds that have a place of
-    /// their own, sorted by type and name.
-    pub fn components(&self) -> Vec<RegistryComponent> {
-        let mut shown: BTreeMap<(String, String), Value> = BTreeMap::new();
-        for kind in RegistryKind::ALL {
-            let public = RegistrySettings::new(kind, "public");
-            if public.base_url().is_ok() {
-                let key = (kind.as_str().to_owned(), public.name);
-                shown.insert(key, json!({}));
-            }
-        }
-        for one in &self.inner.settings {
-            let key = (one.kind.as_str().to_owned(), one.name.clone());
-            shown.insert(key, one.masked());
-        }
-        shown
+    /// For `GET /api/v1/registries`: the configured registries, and the anonymous `public` ones of
+    /// the kinds that have a place of their own, in the contract's order. Secrets are `[REDACTED]`.
+    pub fn components(&self, agent: Option<&str>) -> Vec<Component> {
+        let mut shown: BTreeMap<(&str, &str), Map<String, Value>> = RegistryKind::ALL
             .into_iter()
-            .map(|((kind, name), configuration)| RegistryComponent {
-                kind,
-                name,
-                configuration,
-            })
-            .collect()
+            .filter(|kind| kind.default_url().is_some())
+            .map(|kind| ((kind.as_str(), "public"), Map::new()))
+            .collect();
+        for one in &self.inner.settings {
+            shown.insert((one.kind.as_str(), &one.name), one.masked());
+        }
+        let mut components: Vec<Component> = shown
+            .into_iter()
+            .map(|((kind, name), configuration)| Component::new(agent, kind, name, configuration))
+            .collect();
+        component::sort(&mut components);
+        components
     }
 
     /// The name (`type.name`) and API address (`…/v2`) under which a container's model shows the
@@ -384,8 +413,9 @@ impl Registries {
         let upstream = Arc::new(Upstream::new(
             endpoint,
             inner.docker.clone(),
+            inner.timeout,
             inner.shared.clone(),
-        )?);
+        ));
         upstreams.insert(registry.to_owned(), upstream.clone());
         Ok(upstream)
     }

@@ -2,7 +2,6 @@
 //! (reference/drydock.md section 3, "Registries").
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -15,47 +14,72 @@ use url::Url;
 
 use super::{host, http::Tls};
 
-/// The kinds of registry that have settings of their own. Everything that speaks the OCI
-/// distribution protocol is `Custom`.
+/// The types of registry in settings. They differ in where they are and in how their logins are
+/// spelt; all speak the OCI distribution protocol. `Custom` is any other one that does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RegistryKind {
+    Artifactory,
+    Codeberg,
     Custom,
+    Forgejo,
     Ghcr,
+    Gitea,
     Gitlab,
     Harbor,
     Hub,
+    Lscr,
+    Nexus,
     Quay,
 }
 
 impl RegistryKind {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 12] = [
+        Self::Artifactory,
+        Self::Codeberg,
         Self::Custom,
+        Self::Forgejo,
         Self::Ghcr,
+        Self::Gitea,
         Self::Gitlab,
         Self::Harbor,
         Self::Hub,
+        Self::Lscr,
+        Self::Nexus,
         Self::Quay,
     ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Artifactory => "artifactory",
+            Self::Codeberg => "codeberg",
             Self::Custom => "custom",
+            Self::Forgejo => "forgejo",
             Self::Ghcr => "ghcr",
+            Self::Gitea => "gitea",
             Self::Gitlab => "gitlab",
             Self::Harbor => "harbor",
             Self::Hub => "hub",
+            Self::Lscr => "lscr",
+            Self::Nexus => "nexus",
             Self::Quay => "quay",
         }
     }
 
-    /// Where such a registry is when its settings do not say.
-    const fn default_url(self) -> Option<&'static str> {
+    /// Where such a registry is when its settings do not say; `None` when everyone has their own.
+    pub(super) const fn default_url(self) -> Option<&'static str> {
         match self {
-            Self::Hub => Some("https://registry-1.docker.io"),
+            Self::Codeberg => Some("https://codeberg.org"),
             Self::Ghcr => Some("https://ghcr.io"),
-            Self::Quay => Some("https://quay.io"),
             Self::Gitlab => Some("https://registry.gitlab.com"),
-            Self::Custom | Self::Harbor => None,
+            Self::Hub => Some("https://registry-1.docker.io"),
+            Self::Lscr => Some("https://lscr.io"),
+            Self::Quay => Some("https://quay.io"),
+            Self::Artifactory
+            | Self::Custom
+            | Self::Forgejo
+            | Self::Gitea
+            | Self::Harbor
+            | Self::Nexus => None,
         }
     }
 
@@ -82,10 +106,8 @@ impl FromStr for RegistryKind {
 /// Why a registry's settings cannot be used. Found at start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    #[error("there is no registry type `{0}`; known are custom, ghcr, gitlab, harbor, hub, quay")]
+    #[error("there is no registry type `{0}`")]
     Kind(String),
-    #[error("registry {0}: there is no setting `{1}`")]
-    Key(String, String),
     #[error("registry {0}: {1}")]
     Invalid(String, String),
 }
@@ -142,40 +164,42 @@ impl RegistrySettings {
         }
     }
 
-    /// From the `<KEY>` parts of `DD_REGISTRY_<TYPE>_<NAME>_<KEY>`, in any case. An unknown key is
-    /// an error, because a mistyped password would otherwise mean anonymous access.
-    pub fn from_pairs(
+    /// All registries of the configuration.
+    pub fn all(settings: &plimsoll_runtime::Settings) -> Result<Vec<Self>, SettingsError> {
+        let instances = settings.registry.iter().flat_map(|(kind, instances)| {
+            instances
+                .iter()
+                .map(move |(name, instance)| Self::from_configuration(kind, name, instance))
+        });
+        instances.collect()
+    }
+
+    /// `configuration` is the section `registry.<kind>.<name>`.
+    pub fn from_configuration(
         kind: &str,
         name: &str,
-        pairs: &BTreeMap<String, SecretString>,
+        configuration: &plimsoll_runtime::settings::Registry,
     ) -> Result<Self, SettingsError> {
-        let mut settings = Self::new(kind.parse()?, name);
-        for (key, value) in pairs {
-            let text = || Some(value.expose_secret().to_owned());
-            let path = || Some(PathBuf::from(value.expose_secret()));
-            let key = key.to_ascii_lowercase();
-            match key.replace('_', "").as_str() {
-                "url" => settings.url = text(),
-                "authurl" => settings.auth_url = text(),
-                "login" | "username" => settings.login = text(),
-                "password" => settings.password = Some(value.clone()),
-                "token" => settings.token = Some(value.clone()),
-                "auth" => settings.auth = Some(value.clone()),
-                "namespace" => settings.namespace = text(),
-                "account" => settings.account = text(),
-                "insecure" => {
-                    settings.verify = match value.expose_secret().to_ascii_lowercase().as_str() {
-                        "true" | "1" | "yes" => Verify::Nothing,
-                        "false" | "0" | "no" | "" => Verify::Certificate,
-                        _ => return Err(settings.invalid("insecure must be true or false")),
-                    }
-                }
-                "cafile" => settings.ca_file = path(),
-                "clientcert" => settings.client_cert = path(),
-                "clientkey" => settings.client_key = path(),
-                _ => return Err(SettingsError::Key(settings.id(), key)),
-            }
-        }
+        let given = configuration.clone();
+        let settings = Self {
+            url: given.url,
+            auth_url: given.authurl,
+            login: given.login.or(given.username),
+            password: given.password.map(|secret| secret.0),
+            token: given.token.map(|secret| secret.0),
+            auth: given.auth.map(|secret| secret.0),
+            namespace: given.namespace,
+            account: given.account,
+            verify: if given.insecure {
+                Verify::Nothing
+            } else {
+                Verify::Certificate
+            },
+            ca_file: given.cafile,
+            client_cert: given.clientcert,
+            client_key: given.clientkey,
+            ..Self::new(kind.parse()?, name)
+        };
         settings.base_url()?;
         settings.credentials()?;
         Ok(settings)
@@ -264,7 +288,7 @@ impl RegistrySettings {
     }
 
     /// As `GET /api/v1/registries` shows it: secrets are the word `[REDACTED]`.
-    pub(super) fn masked(&self) -> Value {
+    pub(super) fn masked(&self) -> Map<String, Value> {
         let mut shown = Map::new();
         let mut put = |key: &str, value: Option<Value>| {
             if let Some(value) = value {
@@ -295,7 +319,7 @@ impl RegistrySettings {
         put("cafile", path(&self.ca_file));
         put("clientcert", path(&self.client_cert));
         put("clientkey", path(&self.client_key).map(|_| json!(REDACTED)));
-        Value::Object(shown)
+        shown
     }
 
     fn parse_url(&self, text: &str, key: &str) -> Result<Url, SettingsError> {

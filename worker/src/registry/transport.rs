@@ -1,6 +1,10 @@
 //! One HTTP exchange: sent, redirects followed by our rules, errors put into words.
 
-use std::{error::Error as _, sync::Arc, time::Duration};
+use std::{
+    error::Error as _,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use http::{HeaderMap, Method, StatusCode, header};
 use reqwest::{Client, Request, Response};
@@ -8,7 +12,7 @@ use url::Url;
 
 use super::{
     error::{RegistryError, excerpt},
-    http::{self as net, BodyError, Denied, Reach},
+    http::{self as net, BodyError, Denied, Line, Reach, Tls},
 };
 
 const MAX_REDIRECTS: usize = 5;
@@ -46,17 +50,63 @@ impl From<RegistryError> for Failure {
     }
 }
 
-/// Where requests of one registry go out.
+/// Where requests of one registry go out. Reading the machine's certificates takes time, so each
+/// client is made when it is first needed.
 pub(super) struct Wire {
     pub registry: Arc<str>,
-    /// To the registry and its token service.
-    pub own: Client,
-    /// To where they redirect.
-    pub foreign: Client,
-    pub foreign_reach: Reach,
+    tls: Tls,
+    line: Line,
+    foreign_reach: Reach,
+    plain: OnceLock<Client>,
+    own: OnceLock<Client>,
+    foreign: OnceLock<Client>,
 }
 
 impl Wire {
+    /// `foreign_reach`: where the registry may redirect to.
+    pub(super) fn new(registry: Arc<str>, tls: Tls, line: Line, foreign_reach: Reach) -> Self {
+        Self {
+            registry,
+            tls,
+            line,
+            foreign_reach,
+            plain: OnceLock::new(),
+            own: OnceLock::new(),
+            foreign: OnceLock::new(),
+        }
+    }
+
+    /// For the registry itself and its token service.
+    pub(super) fn own(&self, url: &Url) -> Result<&Client, RegistryError> {
+        if url.scheme() == "http" {
+            return self.made(&self.plain, Reach::Registry, &Tls::none());
+        }
+        self.made(&self.own, Reach::Registry, &self.tls)
+    }
+
+    /// For where they redirect to: neither the client certificate nor a check that is switched off
+    /// goes along.
+    fn foreign(&self) -> Result<&Client, RegistryError> {
+        self.made(&self.foreign, self.foreign_reach, &self.tls.for_strangers())
+    }
+
+    fn made<'c>(
+        &self,
+        place: &'c OnceLock<Client>,
+        reach: Reach,
+        tls: &Tls,
+    ) -> Result<&'c Client, RegistryError> {
+        if let Some(client) = place.get() {
+            return Ok(client);
+        }
+        let client =
+            net::client(reach, tls, self.line).map_err(|error| RegistryError::Misconfigured {
+                registry: self.registry.clone(),
+                detail: error.to_string(),
+            })?;
+        Ok(place.get_or_init(|| client))
+    }
+
     /// Sends `ask` with `authorization`, which never leaves the origin of `ask.url`.
     pub(super) async fn exchange(
         &self,
@@ -67,9 +117,9 @@ impl Wire {
         for _ in 0..=MAX_REDIRECTS {
             let at_home = url.origin() == ask.url.origin();
             let (client, reach) = if at_home {
-                (&self.own, Reach::Registry)
+                (self.own(&url)?, Reach::Registry)
             } else {
-                (&self.foreign, self.foreign_reach)
+                (self.foreign()?, self.foreign_reach)
             };
             net::check_literal(&url, reach).map_err(|denied| self.untrusted(denied.to_string()))?;
             let mut request = Request::new(ask.method.clone(), url.clone());
@@ -108,12 +158,13 @@ impl Wire {
         request: Request,
         what: &str,
     ) -> Result<Response, RegistryError> {
-        match tokio::time::timeout(net::HEADERS, client.execute(request)).await {
+        let patience = net::HEADERS.min(self.line.timeout);
+        match tokio::time::timeout(patience, client.execute(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(self.describe(&error, what)),
             Err(_) => Err(RegistryError::Slow {
                 registry: self.registry.clone(),
-                detail: format!("{what}: no answer within {} s", net::HEADERS.as_secs()),
+                detail: format!("{what}: no answer within {} s", patience.as_secs()),
             }),
         }
     }

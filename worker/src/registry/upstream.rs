@@ -18,7 +18,7 @@ use super::{
     docker_config::DockerConfig,
     error::RegistryError,
     host,
-    http::{self as net, Proxy, Reach, Tls},
+    http::{self as net, Line, Proxy, Reach, Tls},
     limits::{self, Verdict},
     settings::Credentials,
     transport::{Ask, Failure, Reply, Wire, complaint},
@@ -64,8 +64,9 @@ impl Upstream {
     pub(super) fn new(
         endpoint: Endpoint,
         docker: Arc<DockerConfig>,
+        timeout: Duration,
         shared: Arc<Shared>,
-    ) -> Result<Self, RegistryError> {
+    ) -> Self {
         let name: Arc<str> = endpoint.registry.as_str().into();
         let local = host::is_loopback(&endpoint.base);
         let proxy = if local {
@@ -73,6 +74,7 @@ impl Upstream {
         } else {
             Proxy::FromEnvironment
         };
+        let line = Line { proxy, timeout };
         let at_home = endpoint.configured
             || local
             || net::check_literal(&endpoint.base, Reach::Internet).is_err();
@@ -81,24 +83,8 @@ impl Upstream {
         } else {
             Reach::Internet
         };
-        let build = |reach, tls: &Tls| {
-            net::client(reach, tls, proxy).map_err(|error| RegistryError::Misconfigured {
-                registry: name.clone(),
-                detail: error.to_string(),
-            })
-        };
-        // Neither the client certificate nor a switched-off check follows a redirect elsewhere.
-        let foreign_tls = Tls {
-            ca: endpoint.tls.ca.clone(),
-            ..Tls::default()
-        };
-        Ok(Self {
-            wire: Wire {
-                registry: name.clone(),
-                own: build(Reach::Registry, &endpoint.tls)?,
-                foreign: build(foreign_reach, &foreign_tls)?,
-                foreign_reach,
-            },
+        Self {
+            wire: Wire::new(name.clone(), endpoint.tls, line, foreign_reach),
             auth: Auth::new(
                 name.clone(),
                 endpoint.base.clone(),
@@ -112,7 +98,7 @@ impl Upstream {
             breaker: Mutex::default(),
             shared,
             name,
-        })
+        }
     }
 
     pub(super) async fn credentials(&self) -> Option<Credentials> {

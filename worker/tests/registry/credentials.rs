@@ -5,17 +5,18 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use plimsoll_domain::component::Component;
 use plimsoll_support::{
     image::Image,
     registry::{PASSWORD, Registry, USER},
 };
-use plimsoll_worker::registry::{Registries, RegistryError, RegistrySettings};
+use plimsoll_worker::registry::{Options, Registries, RegistryError, RegistrySettings};
 use secrecy::ExposeSecret;
 
 use crate::{
     cached, failures,
     hostile::{Answer, Hostile, Received, tag_page},
-    image, now, registries, repository, settings, words,
+    image, now, parsed, registries, repository, settings, words,
 };
 
 fn login(url: &str, password: &str) -> RegistrySettings {
@@ -35,8 +36,11 @@ impl DockerConfig {
 
     fn registries(&self) -> Registries {
         plimsoll_support::init();
-        let path = self.0.path().join("config.json");
-        Registries::with_docker_config(vec![], None, Some(path)).expect("no settings")
+        let options = Options {
+            docker_config: Some(self.0.path().join("config.json")),
+            ..Options::default()
+        };
+        Registries::with_options(vec![], None, options).expect("no settings")
     }
 }
 
@@ -271,19 +275,18 @@ fn components_show_no_secret() {
         ],
         None,
     );
-    let shown = registries.components();
-    let ids: Vec<String> = shown
-        .iter()
-        .map(|c| format!("{}.{}", c.kind, c.name))
-        .collect();
+    let shown = registries.components(None);
+    let ids: Vec<&str> = shown.iter().map(Component::id).collect();
     assert_eq!(
         ids,
         [
+            "codeberg.public",
             "custom.mine",
             "ghcr.public",
             "ghcr.work",
             "gitlab.public",
             "hub.public",
+            "lscr.public",
             "quay.public",
             "quay.robot"
         ]
@@ -296,32 +299,23 @@ fn components_show_no_secret() {
 #[test]
 fn settings_that_cannot_be_used_are_named() {
     let check = |kind: &str, pairs: &[(&str, &str)]| {
-        let pairs = pairs
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).into()))
-            .collect();
-        RegistrySettings::from_pairs(kind, "x", &pairs)
+        parsed(kind, "x", pairs)
             .map(|_| ())
             .map_err(|error| error.to_string())
     };
     assert_eq!(check("hub", &[]), Ok(()));
-    assert_eq!(check("gitlab", &[("TOKEN", "t")]), Ok(()));
-    assert_eq!(check("custom", &[("URL", "registry.lan:5000")]), Ok(()));
+    assert_eq!(check("gitlab", &[("token", "t")]), Ok(()));
+    assert_eq!(check("custom", &[("url", "registry.lan:5000")]), Ok(()));
     for (kind, pairs, named) in [
         ("nope", &[][..], "nope"),
         ("custom", &[][..], "url"),
         ("harbor", &[("url", "ftp://x")][..], "url"),
         ("harbor", &[("url", "https://a:b@x")][..], "credentials"),
+        ("harbor", &[("url", "https://x/path")][..], "path"),
         ("hub", &[("login", "me")][..], "password"),
         ("hub", &[("password", "secret")][..], "login"),
         ("hub", &[("auth", "%%%")][..], "auth"),
-        ("hub", &[("passwrd", "secret")][..], "passwrd"),
         ("quay", &[("token", "secret")][..], "namespace"),
-        (
-            "custom",
-            &[("url", "https://x"), ("insecure", "maybe")][..],
-            "insecure",
-        ),
     ] {
         let error = check(kind, pairs).expect_err("it cannot be used");
         assert!(error.contains(named), "{error}");

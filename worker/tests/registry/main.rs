@@ -16,13 +16,18 @@ use plimsoll_app::Queue;
 use plimsoll_domain::image::ImageRef;
 use plimsoll_support::redis::Redis;
 use plimsoll_worker::registry::{
-    Freshness, Registries, RegistryError, RegistrySettings, Repository, TagList,
+    Freshness, Options, Registries, RegistryError, RegistrySettings, Repository, SettingsError,
+    TagList,
 };
 
 /// Registries without any login of the machine that the tests run on.
 fn registries(settings: Vec<RegistrySettings>, queue: Option<Queue>) -> Registries {
     plimsoll_support::init();
-    Registries::with_docker_config(settings, queue, None).expect("the settings are usable")
+    let options = Options {
+        docker_config: None,
+        ..Options::default()
+    };
+    Registries::with_options(settings, queue, options).expect("the settings are usable")
 }
 
 fn queue(redis: &Redis) -> Queue {
@@ -37,12 +42,34 @@ fn repository(text: &str) -> Repository {
     Repository::from(&image(text))
 }
 
+/// Settings as they come from the environment: `DD_REGISTRY_<KIND>_<NAME>_<KEY>`.
+fn parsed(
+    kind: &str,
+    name: &str,
+    pairs: &[(&str, &str)],
+) -> Result<RegistrySettings, SettingsError> {
+    let mut section = plimsoll_runtime::settings::Registry::default();
+    for (key, value) in pairs {
+        let text = || Some((*value).to_owned());
+        let secret = || Some(plimsoll_runtime::Secret((*value).into()));
+        match *key {
+            "url" => section.url = text(),
+            "login" => section.login = text(),
+            "username" => section.username = text(),
+            "password" => section.password = secret(),
+            "token" => section.token = secret(),
+            "auth" => section.auth = secret(),
+            "namespace" => section.namespace = text(),
+            "account" => section.account = text(),
+            "insecure" => section.insecure = *value == "true",
+            _ => panic!("no such key: {key}"),
+        }
+    }
+    RegistrySettings::from_configuration(kind, name, &section)
+}
+
 fn settings(kind: &str, name: &str, pairs: &[(&str, &str)]) -> RegistrySettings {
-    let pairs = pairs
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), (*value).into()))
-        .collect();
-    RegistrySettings::from_pairs(kind, name, &pairs).expect("the settings are usable")
+    parsed(kind, name, pairs).expect("the settings are usable")
 }
 
 fn now() -> Freshness {
