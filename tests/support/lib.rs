@@ -14,6 +14,7 @@
 
 pub mod docker;
 pub mod image;
+pub mod oracle;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

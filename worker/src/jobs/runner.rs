@@ -73,17 +73,18 @@ impl Runner {
     /// Runs jobs until `shutdown`, then lets running steps end, and gives back what is left.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let stop_keeping = CancellationToken::new();
-        let keeping = tokio::spawn({
+        // Aborted with this future: a dropped runner is a dead one, and keeps no lease.
+        let mut keeping = AbortOnDrop(tokio::spawn({
             let (keeper, stop) = (self.keeper.clone(), stop_keeping.clone());
             async move { keeper.run(stop).await }
-        });
+        }));
         let (hint, mut hints) = mpsc::channel(64);
-        let listening = tokio::spawn(listen(
+        let listening = AbortOnDrop(tokio::spawn(listen(
             self.app.clone(),
             self.watchers.clone(),
             self.owner,
             hint,
-        ));
+        )));
         let mut running: JoinSet<Ended> = JoinSet::new();
         let mut sweep = tokio::time::interval(SWEEP);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -110,7 +111,7 @@ impl Runner {
                 }
             }
         }
-        listening.abort();
+        drop(listening);
         let all_ended = async { while running.join_next().await.is_some() {} };
         if tokio::time::timeout(GRACE, all_ended).await.is_err() {
             running.shutdown().await;
@@ -122,7 +123,7 @@ impl Runner {
             }
         }
         stop_keeping.cancel();
-        let _ = keeping.await;
+        let _ = (&mut keeping.0).await;
     }
 
     /// Takes jobs of one engine for its free places. False when the database does not answer.
