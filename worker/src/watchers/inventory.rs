@@ -132,13 +132,11 @@ impl Inventory {
             .await
             .map_err(AppError::from)?;
         let (listed, images) = match depth {
-            Depth::Listed => (self.engine.list(ListScope::All).await?, HashMap::new()),
-            Depth::ListedWithImages => {
-                tokio::try_join!(self.engine.list(ListScope::All), self.image_digests())?
-            }
+            Depth::Listed => (self.list().await?, HashMap::new()),
+            Depth::ListedWithImages => tokio::try_join!(self.list(), self.image_digests())?,
             Depth::Everything => {
                 self.forget_images();
-                (self.engine.list(ListScope::All).await?, HashMap::new())
+                (self.list().await?, HashMap::new())
             }
         };
         let difference = compare(&known, &listed, &images, depth);
@@ -150,6 +148,17 @@ impl Inventory {
             add(&mut all, self.forget(&difference.gone).await?);
         }
         Ok(all)
+    }
+
+    /// Every container of the watcher's scope, in any state.
+    async fn list(&self) -> Result<Vec<ContainerSummary>, EngineError> {
+        match &self.settings.scope {
+            None => self.engine.list(ListScope::All).await,
+            Some(scope) => {
+                let value = scope.value.as_deref();
+                self.engine.list_by_label(&scope.key, value).await
+            }
+        }
     }
 
     /// Images may have got other digests.
@@ -170,6 +179,10 @@ impl Inventory {
                 return Ok(Seen::Hidden);
             }
         };
+        let scope = self.settings.scope.as_ref();
+        if scope.is_some_and(|scope| !scope.holds(&inspect)) {
+            return Ok(Seen::Hidden);
+        }
         if facts::container_name(&inspect).is_some_and(|name| is_rollback_name(&name)) {
             return Ok(Seen::Hidden);
         }

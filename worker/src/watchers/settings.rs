@@ -35,6 +35,51 @@ pub struct WatcherSettings {
     pub maturity_mode: MaturityMode,
     /// Days.
     pub maturity_min_age_days: u16,
+    /// Only containers with this label, `key` or `key=value`, exist for this watcher: several
+    /// installations can share an engine without seeing each other's containers.
+    pub scope: Option<LabelScope>,
+}
+
+/// A label that containers must carry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelScope {
+    pub key: String,
+    /// `None`: any value.
+    pub value: Option<String>,
+}
+
+impl LabelScope {
+    /// Reads `key` or `key=value`; `None` without a key.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (key, value) = match text.split_once('=') {
+            Some((key, value)) => (key.trim(), Some(value.trim().to_owned())),
+            None => (text.trim(), None),
+        };
+        (!key.is_empty()).then(|| Self {
+            key: key.to_owned(),
+            value,
+        })
+    }
+
+    /// Whether an inspected container is in it.
+    pub fn holds(&self, inspect: &Value) -> bool {
+        let label = inspect["Config"]["Labels"][&self.key].as_str();
+        match (&self.value, label) {
+            (Some(wanted), Some(label)) => wanted == label,
+            (None, Some(_)) => true,
+            (_, None) => false,
+        }
+    }
+}
+
+impl std::fmt::Display for LabelScope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.key)?;
+        match &self.value {
+            Some(value) => write!(f, "={value}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl WatcherSettings {
@@ -52,6 +97,7 @@ impl WatcherSettings {
             tag_family: TagFamily::Strict,
             maturity_mode: MaturityMode::All,
             maturity_min_age_days: plimsoll_domain::policy::DEFAULT_MIN_AGE_DAYS,
+            scope: None,
         }
     }
 
@@ -78,6 +124,25 @@ impl WatcherSettings {
             "maturitymode": self.maturity_mode,
             "maturityminagedays": self.maturity_min_age_days,
             "tagfamily": self.tag_family,
+            "scope": self.scope.as_ref().map(ToString::to_string),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_is_a_label_with_or_without_a_value() {
+        let container = json!({"Config": {"Labels": {"team": "web", "empty": ""}}});
+        let holds = |text| LabelScope::parse(text).is_some_and(|scope| scope.holds(&container));
+        assert!(holds("team"));
+        assert!(holds("team=web"));
+        assert!(holds("empty="));
+        assert!(!holds("team=ops"));
+        assert!(!holds("other"));
+        assert_eq!(LabelScope::parse("=web"), None);
+        assert!(!LabelScope::parse("team").is_some_and(|s| s.holds(&json!({}))));
     }
 }

@@ -302,6 +302,8 @@ sections! {
         pub watchevents: bool = true,
         /// Whether a watch runs at start.
         pub watchatstart: bool = true,
+        /// A label, `key` or `key=value`: only containers that carry it exist for this watcher.
+        pub scope: Option<String> = None,
         /// How tags are compared for containers without the label `dd.tag.family`.
         pub tag_family: TagFamily = TagFamily::Strict,
         /// Which candidates are offered for containers without a policy of their own.
