@@ -20,7 +20,7 @@ use plimsoll_support::registry::Registry;
 use plimsoll_support::wait;
 use plimsoll_worker::docker::{Engine, EngineAddress};
 use plimsoll_worker::jobs::watch::{Asked, handle};
-use plimsoll_worker::registry::Registries;
+use plimsoll_worker::registry::{Options, Registries};
 use plimsoll_worker::watchers::{self, Depth, Watcher, WatcherSettings};
 use tokio_util::sync::CancellationToken;
 
@@ -121,8 +121,12 @@ async fn watcher(app: &App, address: EngineAddress) -> Watcher {
     let schedule = CronSchedule::parse("0 */6 * * *", "").unwrap();
     let mut settings = WatcherSettings::new(WatcherRef::local("local"), address.clone(), schedule);
     settings.watch_by_default = WatchDefault::Ignore;
-    let registries =
-        Registries::with_docker_config(Vec::new(), Some(app.queue().clone()), None).unwrap();
+    let registries = Registries::with_options(
+        Vec::new(),
+        Some(app.queue().clone()),
+        Options::without_logins(),
+    )
+    .unwrap();
     app.store()
         .register_watcher(&settings.reference, &settings.shown())
         .await

@@ -106,6 +106,16 @@ pub struct Options {
     pub timeout: Duration,
 }
 
+impl Options {
+    /// For tests: what `docker login` left on this machine does not matter.
+    pub fn without_logins() -> Self {
+        Self {
+            docker_config: None,
+            timeout: http::TOTAL,
+        }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {

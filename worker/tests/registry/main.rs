@@ -23,11 +23,8 @@ use plimsoll_worker::registry::{
 /// Registries without any login of the machine that the tests run on.
 fn registries(settings: Vec<RegistrySettings>, queue: Option<Queue>) -> Registries {
     plimsoll_support::init();
-    let options = Options {
-        docker_config: None,
-        ..Options::default()
-    };
-    Registries::with_options(settings, queue, options).expect("the settings are usable")
+    Registries::with_options(settings, queue, Options::without_logins())
+        .expect("the settings are usable")
 }
 
 fn queue(redis: &Redis) -> Queue {
