@@ -1,6 +1,133 @@
+//! The worker: everything that touches a Docker engine or a registry.
+//!
+//! A worker watches one or more engines, runs the jobs of these engines under leases, and answers
+//! live reads about them. It keeps nothing that another worker would need: several may watch the
+//! same engine. It never ends because something it depends on is away.
+
 pub mod docker;
 pub mod jobs;
 pub mod live;
 pub mod operations;
+mod registration;
 pub mod registry;
+pub mod settings;
 pub mod watchers;
+
+use std::{collections::HashMap, time::Duration};
+
+use anyhow::Context;
+use plimsoll_app::App;
+pub use settings::WorkerSettings;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use docker::Engine;
+use jobs::{EngineCapacity, Handlers, JobContext, Outcome, Runner, watch};
+use live::LiveReads;
+use operations::Operations;
+use registry::Registries;
+use watchers::Watcher;
+
+/// Watches of one engine that run at the same time.
+const WATCHES: usize = 2;
+
+/// Works until `shutdown`; then running steps end, and what is left is handed over.
+///
+/// # Errors
+/// Settings that cannot be used: a certificate that cannot be read. Never because Postgres, Redis,
+/// an engine or a registry is away.
+pub async fn run(
+    app: App,
+    settings: WorkerSettings,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    // New for each start: a lease of the process before this one is another worker's.
+    let id = Uuid::now_v7();
+    let registries = Registries::with_options(
+        settings.registries.clone(),
+        Some(app.queue().clone()),
+        settings.registry_options.clone(),
+    )
+    .context("the registries cannot be used")?;
+    let mut watchers = HashMap::new();
+    for watcher in &settings.watchers {
+        let engine = Engine::new(watcher.address.clone())
+            .with_context(|| format!("the watcher {} cannot be used", watcher.reference))?;
+        watchers.insert(
+            watcher.reference.clone(),
+            Watcher::new(app.clone(), watcher.clone(), engine, registries.clone()),
+        );
+    }
+    let mut tasks = JoinSet::new();
+    tasks.spawn(registration::keep_registered(
+        app.clone(),
+        id,
+        settings.clone(),
+        registries.clone(),
+        shutdown.clone(),
+    ));
+    tasks.spawn(registration::keep_house(app.clone(), shutdown.clone()));
+    for watcher in watchers.values() {
+        tasks.spawn(watchers::follow(watcher.clone(), shutdown.clone()));
+        tasks.spawn(watchers::keep_schedule(watcher.clone(), shutdown.clone()));
+        tasks.spawn(answer_reads(watcher.clone(), shutdown.clone()));
+    }
+    let engines = watchers
+        .iter()
+        .map(|(reference, watcher)| (reference.clone(), watcher.engine().clone()))
+        .collect();
+    let operations = Operations::new(
+        app.clone(),
+        engines,
+        registries,
+        settings.operations.clone(),
+    );
+    let capacity = watchers
+        .keys()
+        .map(|watcher| EngineCapacity {
+            watcher: watcher.clone(),
+            places: vec![
+                (jobs::operation::KIND, settings.concurrency),
+                (watch::KIND, WATCHES),
+            ],
+        })
+        .collect();
+    let handlers = Handlers::default()
+        .with(jobs::operation::KIND, move |context| {
+            jobs::operation::run(operations.clone(), context)
+        })
+        .with(watch::KIND, move |context: JobContext| {
+            let watcher = watchers.get(&context.job.watcher).cloned();
+            async move {
+                match watcher {
+                    Some(watcher) => watch::run(watcher, context).await,
+                    None => Outcome::Later {
+                        after: Duration::from_secs(5),
+                        why: format!("this worker has no engine named {}", context.job.watcher),
+                    },
+                }
+            }
+        });
+    tracing::info!(worker = %id, engines = settings.watchers.len(), "working");
+    Runner::new(app, id, capacity, handlers).run(shutdown).await;
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a part of the worker ended badly");
+        }
+    }
+    tracing::info!("stopped working");
+    Ok(())
+}
+
+async fn answer_reads(watcher: Watcher, shutdown: CancellationToken) {
+    let reads = LiveReads {
+        engine: watcher.engine().clone(),
+        registries: watcher.registries().clone(),
+    };
+    let queue = watcher.app().queue();
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        never = reads.serve(queue, watcher.reference()) => match never {},
+    }
+}

@@ -12,7 +12,7 @@ use std::{
 };
 
 use chrono::Utc;
-use futures::{Stream, StreamExt, stream};
+use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream};
 use plimsoll_app::{
     AppError,
     observations::{ImageDetails, ImageKey, WatchOutcome},
@@ -21,10 +21,14 @@ use plimsoll_domain::{
     container::ContainerFacts,
     ids::ContainerId,
     image::{Digest, ImageRef},
+    job::JobSpec,
 };
 use tokio::{task::spawn_blocking, time::timeout};
 
-use super::watch_result::{self, Check, Open, Question};
+use super::{
+    JobContext, Outcome,
+    watch_result::{self, Check, Open, Question},
+};
 use crate::{
     registry::{Freshness, Platform, Registries, RegistryError, Repository, TagList},
     watchers::{Depth, InventoryError, Watcher},
@@ -36,6 +40,8 @@ const RECENT: Duration = Duration::from_secs(120);
 const TOGETHER: Duration = Duration::from_millis(250);
 /// Details of new candidates that are fetched at once.
 const PARALLEL: usize = 10;
+/// When a watch is taken up again that the database was away for.
+const RETRY: Duration = Duration::from_secs(2);
 /// What a cycle checks unless `watchall` says otherwise.
 const ALIVE: &[&str] = &["running", "paused", "restarting"];
 
@@ -56,6 +62,33 @@ pub enum Asked {
     BySchedule,
     /// Someone waits: everything is asked now.
     ByRequest,
+}
+
+/// The kind of these jobs, `JobSpec::kind`.
+pub const KIND: &str = "watch";
+
+/// Runs the watch that the job asks for.
+pub async fn run(watcher: Watcher, context: JobContext) -> Outcome {
+    let JobSpec::Watch { containers, fresh } = &context.job.spec else {
+        let kind = context.job.spec.kind();
+        return Outcome::Failed(format!("a job of kind {kind} is no watch"));
+    };
+    let asked = match fresh {
+        true => Asked::ByRequest,
+        false => Asked::BySchedule,
+    };
+    tokio::select! {
+        watched = handle(&watcher, containers, asked) => match watched {
+            Ok(()) => Outcome::Done,
+            Err(WatchError::Store(AppError::Unavailable { message, .. })) => Outcome::Later {
+                after: RETRY,
+                why: message,
+            },
+            Err(error) => Outcome::Failed(error.to_string()),
+        },
+        // A watch can be begun again by anyone, and what it has written stays right.
+        () = context.shutdown.cancelled() => Outcome::HandedOver,
+    }
 }
 
 /// Watches everything on the engine, or the given containers, watched or not.
@@ -286,9 +319,10 @@ impl Cycle<'_> {
             }
         }
         wanted.retain(|key, _| !known.contains_key(key));
-        let questions = wanted
+        let questions: Vec<BoxFuture<'_, _>> = wanted
             .into_iter()
-            .map(|(key, (image, facts, _))| self.fetch(key, image, facts));
+            .map(|(key, (image, facts, _))| self.fetch(key, image, facts).boxed())
+            .collect();
         let mut answers = stream::iter(questions).buffer_unordered(PARALLEL);
         while let Some((key, answer)) = answers.next().await {
             if let Ok(details) = &answer {

@@ -1,0 +1,75 @@
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use plimsoll_app::{App, Queue, Store, store::StoreSettings};
+use plimsoll_runtime::{CommonArgs, SETTINGS_HELP, Settings};
+use plimsoll_worker::{WorkerSettings, settings::app_settings};
+
+/// The worker of Plimsoll: watches Docker engines, finds newer images, runs updates and rollbacks.
+///
+/// It needs a Postgres and a Redis that it shares with `plimsoll-api`, and one or more Docker
+/// engines. It listens on no port. Several workers may serve the same engines: each job runs on
+/// one of them, and another takes over within 15 seconds when that one dies.
+#[derive(Parser)]
+#[command(name = "plimsoll-worker", version, max_term_width = 100, after_long_help = SETTINGS_HELP)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Work until SIGTERM or SIGINT
+    ///
+    /// Postgres, Redis, engines and registries may be away, at start or later: the worker waits
+    /// for them. At SIGTERM it takes no new work, ends or hands over the step at hand, and leaves
+    /// within 20 seconds; a second signal ends it at once. Updates that are cut off are resumed
+    /// by any worker.
+    Run,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| match args.command {
+            Command::Run => runtime.block_on(run(&args.common)),
+        });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("plimsoll-worker: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: &CommonArgs) -> anyhow::Result<()> {
+    let runtime = plimsoll_runtime::init(args, "plimsoll-worker")?;
+    let settings = &runtime.settings;
+    let worker = WorkerSettings::from_settings(settings)?;
+    let app = app(settings)?;
+    plimsoll_worker::run(app, worker, runtime.shutdown.clone()).await
+}
+
+fn app(settings: &Settings) -> anyhow::Result<App> {
+    let database = settings.database.url.clone();
+    let store = Store::new(&StoreSettings {
+        url: database
+            .context("DATABASE_URL is not set: a worker shares the API's Postgres")?
+            .0,
+        connections: usize::from(settings.database.max_connections),
+    })?;
+    let redis = settings.redis.url.clone();
+    let queue = Queue::new(
+        &redis
+            .context("REDIS_URL is not set: a worker shares the API's Redis")?
+            .0,
+    )?;
+    Ok(App::new(store, queue, app_settings(settings)))
+}

@@ -1,0 +1,152 @@
+//! What a worker tells the installation about itself: that it is there, what it watches, which
+//! registries and triggers it has loaded. All of it masked.
+
+use std::time::Duration;
+
+use plimsoll_app::{
+    App,
+    store::{
+        StoreError,
+        components::{self, Component, ComponentKind},
+        workers::NewWorker,
+    },
+};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{registry::Registries, settings::WorkerSettings};
+
+/// Well within the time after which a silent worker counts as gone.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Workers that ended without a word, and containers that are gone, are forgotten after a week:
+/// replicas that keep copies have looked by then, or start over.
+const FORGET: f64 = 7.0 * 24.0 * 60.0 * 60.0;
+const HOUSEKEEPING: Duration = Duration::from_secs(600);
+const EVENTS_KEPT_SECONDS: f64 = 24.0 * 60.0 * 60.0;
+const EVENTS_KEPT: i64 = 50_000;
+const JOBS_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Says that the worker is there until `shutdown`, then that it has left. A database that is away
+/// is waited for.
+pub(crate) async fn keep_registered(
+    app: App,
+    id: Uuid,
+    settings: WorkerSettings,
+    registries: Registries,
+    shutdown: CancellationToken,
+) {
+    let worker = NewWorker {
+        id,
+        agent: settings.agent.clone(),
+        host: host_name(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        info: json!({
+            "os": std::env::consts::OS,
+            "arch": std::env::consts::ARCH,
+            "cpus": std::thread::available_parallelism().map_or(1, usize::from),
+            "memoryGb": memory_gb(),
+            "logLevel": settings.log_level,
+            "watchers": settings.watchers.iter().map(|w| &w.reference.name).collect::<Vec<_>>(),
+        }),
+    };
+    let mut introduced = false;
+    loop {
+        let told = async {
+            app.store().worker_seen(&worker).await?;
+            if !introduced {
+                introduce(&app, &settings, &registries).await?;
+                introduced = true;
+            }
+            Ok::<_, StoreError>(())
+        };
+        if let Err(error) = told.await {
+            tracing::debug!(%error, "the worker is registered later");
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            () = sleep(HEARTBEAT) => {}
+        }
+    }
+    if let Err(error) = app.store().worker_left(id).await {
+        tracing::debug!(%error, "the worker leaves without a word");
+    }
+}
+
+async fn introduce(
+    app: &App,
+    settings: &WorkerSettings,
+    registries: &Registries,
+) -> Result<(), StoreError> {
+    for watcher in &settings.watchers {
+        app.store()
+            .register_watcher(&watcher.reference, &watcher.shown())
+            .await?;
+    }
+    let component = |type_, name, configuration| Component {
+        agent: settings.agent.clone(),
+        type_,
+        name,
+        configuration,
+    };
+    let registries: Vec<Component> = registries
+        .components(Some(settings.agent.as_str()).filter(|agent| !agent.is_empty()))
+        .iter()
+        .map(|shown| {
+            let configuration = Value::Object(shown.configuration().clone());
+            component(
+                shown.kind().to_owned(),
+                shown.name().to_owned(),
+                configuration,
+            )
+        })
+        .collect();
+    let triggers: Vec<Component> = settings
+        .triggers
+        .iter()
+        .cloned()
+        .map(|shown| component(shown.kind, shown.name, shown.configuration))
+        .collect();
+    let client = app.store().client().await?;
+    let agent = &settings.agent;
+    components::replace(&client, ComponentKind::Registry, agent, &registries).await?;
+    components::replace(&client, ComponentKind::Trigger, agent, &triggers).await
+}
+
+/// Forgets what is over, at intervals. Any number of workers may do it.
+pub(crate) async fn keep_house(app: App, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = sleep(HOUSEKEEPING) => {}
+        }
+        let store = app.store();
+        let done = async {
+            store.expire_workers(FORGET).await?;
+            store.forget_removed_containers(FORGET).await?;
+            store
+                .expire_events(EVENTS_KEPT_SECONDS, EVENTS_KEPT)
+                .await?;
+            store.expire_jobs(JOBS_KEPT).await?;
+            Ok::<_, StoreError>(())
+        };
+        if let Err(error) = done.await {
+            tracing::debug!(%error, "what is over is forgotten later");
+        }
+    }
+}
+
+fn host_name() -> String {
+    let name = nix::unistd::gethostname().ok();
+    name.and_then(|name| name.into_string().ok())
+        .unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// Of the machine, in GiB with one decimal.
+fn memory_gb() -> Option<f64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find(|line| line.starts_with("MemTotal:"))?;
+    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some((kib / 1024.0 / 1024.0 * 10.0).round() / 10.0)
+}

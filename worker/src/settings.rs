@@ -1,0 +1,262 @@
+//! From the configuration to what a worker works with. What cannot be used is an error at start.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use plimsoll_app::{AppSettings, Feature};
+use plimsoll_domain::{
+    candidate::WatchDefault, ids::WatcherRef, labels::TagFamily, policy::MaturityMode,
+    schedule::CronSchedule,
+};
+use plimsoll_runtime::{
+    Settings,
+    settings::{self as configured, DockerTrigger},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    docker::{EngineAddress, EngineSettings},
+    operations::OperationSettings,
+    registry::{Options, RegistrySettings},
+    watchers::WatcherSettings,
+};
+
+/// Everything that one worker process needs to know.
+#[derive(Clone, Debug)]
+pub struct WorkerSettings {
+    /// Name of the agent that this worker is. Empty: this installation's own worker.
+    pub agent: String,
+    pub watchers: Vec<WatcherSettings>,
+    pub registries: Vec<RegistrySettings>,
+    pub registry_options: Options,
+    pub triggers: Vec<TriggerSettings>,
+    pub operations: OperationSettings,
+    /// Operations that run at a time against one engine.
+    pub concurrency: usize,
+    pub log_level: String,
+    pub retention: Retention,
+}
+
+/// A trigger as it is shown.
+#[derive(Clone, Debug)]
+pub struct TriggerSettings {
+    pub kind: String,
+    pub name: String,
+    pub configuration: Value,
+}
+
+/// How long what is over is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    pub operations: Duration,
+}
+
+impl WorkerSettings {
+    /// # Errors
+    /// Settings that contradict each other or name files that cannot be read.
+    pub fn from_settings(settings: &Settings) -> anyhow::Result<Self> {
+        let agent = settings.worker.agent.clone();
+        let watchers = settings
+            .watchers()
+            .iter()
+            .map(|(name, watcher)| {
+                let reference = WatcherRef {
+                    agent: agent.clone(),
+                    name: name.clone(),
+                };
+                watcher_settings(reference, watcher, settings)
+                    .with_context(|| format!("the watcher {name} cannot be used"))
+            })
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let mut registry_options = Options {
+            timeout: settings.outbound.http_timeout_ms.0,
+            ..Options::default()
+        };
+        if let Some(directory) = &settings.docker.config {
+            registry_options.docker_config = Some(directory.join("config.json"));
+        }
+        let triggers = settings.docker_triggers();
+        Ok(Self {
+            agent,
+            watchers,
+            registries: RegistrySettings::all(settings)?,
+            registry_options,
+            operations: operation_settings(settings, triggers.values().next()),
+            triggers: triggers
+                .iter()
+                .map(|(name, trigger)| trigger_settings(name, trigger))
+                .collect(),
+            concurrency: match (settings.update.max_concurrent, settings.worker.concurrency) {
+                (0, concurrency) => usize::from(concurrency.max(1)),
+                (limit, concurrency) => usize::from(limit.min(concurrency.max(1))),
+            },
+            log_level: settings.log.level.as_str().to_owned(),
+            retention: Retention {
+                operations: Duration::from_secs(
+                    u64::from(settings.update.operation_retention_days) * 24 * 60 * 60,
+                ),
+            },
+        })
+    }
+}
+
+/// What the use cases that workers call need to know: the same as on the API's replicas, so that
+/// both render a container alike.
+pub fn app_settings(settings: &Settings) -> AppSettings {
+    AppSettings {
+        container_actions: match settings.server.feature.containeractions {
+            true => Feature::Enabled,
+            false => Feature::Disabled,
+        },
+        // 7 is the contract document's own scale, which has no threshold.
+        maturity_threshold_days: Some(settings.ui.maturity_threshold_days)
+            .filter(|days| *days != 7)
+            .and_then(|days| u16::try_from(days).ok()),
+        ..AppSettings::default()
+    }
+}
+
+fn watcher_settings(
+    reference: WatcherRef,
+    watcher: &configured::Watcher,
+    settings: &Settings,
+) -> anyhow::Result<WatcherSettings> {
+    let address = engine_address(&reference, watcher, settings)?;
+    let schedule = CronSchedule::parse(watcher.cron.as_str(), watcher.timezone.name())?;
+    Ok(WatcherSettings {
+        jitter: watcher.jitter.0,
+        watch_by_default: match watcher.watchbydefault {
+            true => WatchDefault::Watch,
+            false => WatchDefault::Ignore,
+        },
+        watch_all: watcher.watchall,
+        watch_events: watcher.watchevents,
+        watch_at_start: watcher.watchatstart,
+        tag_family: match watcher.tag_family {
+            configured::TagFamily::Strict => TagFamily::Strict,
+            configured::TagFamily::Loose => TagFamily::Loose,
+        },
+        maturity_mode: match watcher.maturity_mode {
+            configured::MaturityMode::All => MaturityMode::All,
+            configured::MaturityMode::Mature => MaturityMode::Mature,
+        },
+        maturity_min_age_days: watcher.maturity_min_age_days,
+        ..WatcherSettings::new(reference, address, schedule)
+    })
+}
+
+/// `DOCKER_HOST` is the place of the watcher `local`, unless that has one of its own.
+fn engine_address(
+    reference: &WatcherRef,
+    watcher: &configured::Watcher,
+    settings: &Settings,
+) -> anyhow::Result<EngineAddress> {
+    let placed = watcher.socket.is_some() || watcher.host.is_some();
+    if let Some(host) = settings.docker.host.as_deref()
+        && reference.name == "local"
+        && !placed
+    {
+        let verified = settings.docker.tls_verify == Some(true);
+        let certificates = settings.docker.cert_path.as_deref().filter(|_| verified);
+        return Ok(EngineAddress::from_docker_host(host, certificates)?);
+    }
+    Ok(EngineAddress::from_settings(&EngineSettings {
+        socket: watcher.socket.as_deref(),
+        host: watcher.host.as_deref(),
+        port: watcher.port,
+        protocol: watcher.protocol.map(configured::Protocol::as_str),
+        ca_file: watcher.cafile.as_deref(),
+        cert_file: watcher.certfile.as_deref(),
+        key_file: watcher.keyfile.as_deref(),
+    })?)
+}
+
+fn operation_settings(settings: &Settings, trigger: Option<&DockerTrigger>) -> OperationSettings {
+    let defaults = OperationSettings::default();
+    OperationSettings {
+        backups: trigger.map_or(defaults.backups, |trigger| i64::from(trigger.backupcount)),
+        stability: settings
+            .update
+            .post_start_liveness_grace_ms
+            .0
+            .max(Duration::from_secs(1)),
+        ..defaults
+    }
+}
+
+fn trigger_settings(name: &str, trigger: &DockerTrigger) -> TriggerSettings {
+    TriggerSettings {
+        kind: "docker".to_owned(),
+        name: name.to_owned(),
+        configuration: json!({
+            "prune": trigger.prune,
+            "dryrun": trigger.dryrun,
+            "autoremovetimeout": trigger.autoremovetimeout.0.as_millis() as u64,
+            "backupcount": trigger.backupcount,
+            "threshold": trigger.threshold.as_str(),
+            "mode": "simple",
+            "once": true,
+            "auto": false,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use plimsoll_runtime::CommonArgs;
+
+    use super::*;
+
+    fn from(environment: &[(&str, &str)]) -> anyhow::Result<WorkerSettings> {
+        let environment = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let loaded = Settings::load(&CommonArgs::default(), environment)?;
+        WorkerSettings::from_settings(&loaded.settings)
+    }
+
+    #[test]
+    fn without_settings_the_local_engine_is_watched() {
+        let settings = from(&[]).unwrap();
+        let [watcher] = settings.watchers.as_slice() else {
+            panic!("one watcher: {:?}", settings.watchers);
+        };
+        assert_eq!(watcher.reference, WatcherRef::local("local"));
+        assert_eq!(watcher.address, EngineAddress::local());
+        assert_eq!(watcher.schedule.expression(), "0 */6 * * *");
+        assert_eq!(watcher.jitter, Duration::from_secs(60));
+        assert_eq!(settings.triggers.len(), 1);
+    }
+
+    #[test]
+    fn docker_host_is_the_place_of_the_local_watcher_only() {
+        let settings = from(&[
+            ("DOCKER_HOST", "tcp://10.0.0.1:2375"),
+            ("DD_WATCHER_LOCAL_CRON", "0 3 * * *"),
+            ("DD_WATCHER_NAS_SOCKET", "/run/nas.sock"),
+        ])
+        .unwrap();
+        let shown: Vec<String> = settings
+            .watchers
+            .iter()
+            .map(|w| format!("{} {}", w.reference, w.address))
+            .collect();
+        assert_eq!(
+            shown,
+            ["local http://10.0.0.1:2375", "nas unix:///run/nas.sock"]
+        );
+    }
+
+    #[test]
+    fn an_engine_with_two_places_is_refused_by_name() {
+        let error = from(&[
+            ("DD_WATCHER_NAS_SOCKET", "/run/nas.sock"),
+            ("DD_WATCHER_NAS_HOST", "nas.lan"),
+        ])
+        .unwrap_err();
+        assert!(
+            format!("{error:#}").to_lowercase().contains("nas"),
+            "{error:#}"
+        );
+    }
+}
