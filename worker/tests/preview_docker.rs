@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 async fn reads(host: &Host) -> LiveReads {
     LiveReads {
         engine: host.engine.clone(),
-        registries: Registries::with_docker_config(Vec::new(), None, None).expect("registries"),
+        registries: Registries::new(Vec::new(), None).expect("registries"),
     }
 }
 
