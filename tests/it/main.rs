@@ -4,6 +4,7 @@
 
 mod access;
 mod events;
+mod matrix;
 mod reads;
 mod replica;
 mod standalone;
