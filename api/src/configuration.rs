@@ -59,6 +59,7 @@ pub fn api_settings(settings: &Settings) -> ApiSettings {
         rate_limit_token_max: server.ratelimit.tokenmax,
         metrics,
         compression: feature(server.compression.enabled),
+        compression_threshold: u64::from(server.compression.threshold),
         ..ApiSettings::default()
     }
 }

@@ -90,7 +90,8 @@ impl<E: Endpoint<Output = Response>> Endpoint for Edge<E> {
         headers::secure(response.headers_mut(), context.transport);
         headers::request_id(response.headers_mut(), context.id());
         if gzip {
-            response = compress::compress(response).await;
+            response =
+                compress::compress(response, self.state.settings.compression_threshold).await;
         }
         self.record(&method, &path, &context, &response, started);
         Ok(response)

@@ -59,6 +59,8 @@ pub struct ApiSettings {
     pub rate_limit_webhook_max: u32,
     pub metrics: MetricsAccess,
     pub compression: Feature,
+    /// Smaller bodies, in bytes, are sent as they are.
+    pub compression_threshold: u64,
     /// Open connections; more wait.
     pub max_connections: usize,
     /// How long a request's body may take to arrive.
@@ -79,6 +81,7 @@ impl Default for ApiSettings {
             rate_limit_webhook_max: 30,
             metrics: MetricsAccess::default(),
             compression: Feature::Enabled,
+            compression_threshold: 1024,
             max_connections: 4096,
             body_deadline: Duration::from_secs(30),
         }

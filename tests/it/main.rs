@@ -3,6 +3,7 @@
 //! Add a file per subject and name it here.
 
 mod access;
+mod api_binary;
 mod events;
 mod matrix;
 mod reads;

@@ -40,7 +40,10 @@ const MATRIX: &[(&str, Who)] = &[
     ("listTokens", From(Operator, "tokens:write")),
     ("login", Everyone),
     ("logout", SignedIn),
-    ("previewContainerUpdate", From(Operator, "containers:update")),
+    (
+        "previewContainerUpdate",
+        From(Operator, "containers:update"),
+    ),
     ("rememberSession", SignedIn),
     ("revokeToken", From(Operator, "tokens:write")),
     ("updateContainer", From(Operator, "containers:update")),
@@ -97,7 +100,13 @@ fn operations() -> BTreeMap<String, (Method, String)> {
             let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
             let path: Vec<&str> = path
                 .split('/')
-                .map(|part| if part.starts_with('{') { "unknown" } else { part })
+                .map(|part| {
+                    if part.starts_with('{') {
+                        "unknown"
+                    } else {
+                        part
+                    }
+                })
                 .collect();
             operations.insert(id, (method, path.join("/")));
         }
@@ -122,7 +131,9 @@ impl Callers {
         let mut tokens = BTreeMap::new();
         let mut all = Vec::new();
         for scope in Scope::ALL {
-            let token = replica.token(database, Role::Owner, &[scope.as_str()]).await;
+            let token = replica
+                .token(database, Role::Owner, &[scope.as_str()])
+                .await;
             tokens.insert(*scope, token);
             all.push(scope.as_str());
         }
@@ -149,8 +160,7 @@ async fn everyone_may_exactly_what_the_matrix_says() {
     let (database, redis) = (Database::migrated().await, Redis::start().await);
     let mut settings = users();
     settings.webhooks = WebhookTokens::One(WEBHOOK_TOKEN.to_owned().into());
-    let replica =
-        Replica::start_with(database.url(), &redis.url(), settings, api_settings()).await;
+    let replica = Replica::start_with(database.url(), &redis.url(), settings, api_settings()).await;
     let callers = Callers::new(&replica, &database).await;
     // One password check at a time: more would be refused for their number.
     for role in Role::ALL {

@@ -12,8 +12,6 @@ use poem::{
     http::{HeaderMap, HeaderValue, header},
 };
 
-/// Smaller bodies gain nothing (reference/drydock.md 1.1).
-const THRESHOLD: u64 = 1024;
 /// Larger ones are compressed on a thread of their own.
 const BLOCKING: u64 = 64 * 1024;
 
@@ -32,8 +30,8 @@ pub fn accepts(headers: &HeaderMap) -> bool {
         })
 }
 
-/// The response with its body compressed, where that helps.
-pub async fn compress(mut response: Response) -> Response {
+/// The response with its body compressed, unless it is smaller than `threshold` bytes.
+pub async fn compress(mut response: Response, threshold: u64) -> Response {
     let headers = response.headers();
     let streams = headers
         .get(header::CONTENT_TYPE)
@@ -43,7 +41,7 @@ pub async fn compress(mut response: Response) -> Response {
     }
     let body: BoxBody<Bytes, std::io::Error> = response.take_body().into();
     let length = body.size_hint().exact();
-    let Some(length) = length.filter(|length| *length >= THRESHOLD) else {
+    let Some(length) = length.filter(|length| *length >= threshold) else {
         response.set_body(Body::from(body));
         return response;
     };
@@ -103,13 +101,13 @@ mod tests {
 
     #[tokio::test]
     async fn small_bodies_and_event_streams_stay_as_they_are() {
-        let small = compress(Response::builder().body("x".repeat(1023))).await;
+        let small = compress(Response::builder().body("x".repeat(1023)), 1024).await;
         assert!(!small.headers().contains_key(header::CONTENT_ENCODING));
         assert_eq!(small.into_body().into_string().await.unwrap().len(), 1023);
         let stream = Response::builder()
             .content_type("text/event-stream")
             .body("x".repeat(5000));
-        let stream = compress(stream).await;
+        let stream = compress(stream, 1024).await;
         assert!(!stream.headers().contains_key(header::CONTENT_ENCODING));
     }
 
@@ -117,7 +115,7 @@ mod tests {
     async fn a_large_body_reads_back_the_same() {
         use std::io::Read;
         for size in [2_000, 200_000] {
-            let response = compress(Response::builder().body("ab".repeat(size / 2))).await;
+            let response = compress(Response::builder().body("ab".repeat(size / 2)), 1024).await;
             assert_eq!(response.headers()[header::CONTENT_ENCODING], "gzip");
             let packed = response.into_body().into_bytes().await.unwrap();
             let mut text = String::new();

@@ -14,7 +14,7 @@ use plimsoll_store::{
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    password::PasswordHash, presented::CredentialDigest, tokens::random_text, unauthenticated,
+    password::PasswordHash, presented::CredentialDigest, soon, tokens::random_text, unauthenticated,
 };
 use crate::{App, AppError};
 
@@ -65,17 +65,16 @@ impl App {
         };
         let session_id = random_text::<32>();
         let digest = CredentialDigest::of(&session_id);
-        self.store()
-            .create_session(
-                digest.as_bytes(),
-                user.id,
-                remember,
-                i64::from(self.access().settings.max_sessions.max(1)),
-            )
-            .await?;
+        let max = i64::from(self.access().settings.max_sessions.max(1));
+        soon(
+            self.store()
+                .create_session(digest.as_bytes(), user.id, remember, max),
+        )
+        .await?;
         let details = format!("signed in from {}", origin.client);
         self.audit_login(&user.username, AuditStatus::Success, &details, origin)
             .await;
+        self.sweep();
         Ok(SignedIn {
             session_id: SecretString::from(session_id),
             username: user.username,
@@ -93,7 +92,7 @@ impl App {
         let settings = &self.access().settings;
         let account = account_subject(username);
         let address = address_subject(client);
-        let locked = self.store().locked_for(&[&account, &address]).await?;
+        let locked = soon(self.store().locked_for(&[&account, &address])).await?;
         if let Some(left) = locked {
             return Err(AppError::Locked {
                 message: "Account temporarily locked due to repeated failed login attempts"
@@ -107,7 +106,7 @@ impl App {
                 retry_after: Duration::from_secs(1),
             });
         };
-        let user = self.store().user_by_name(username).await?;
+        let user = soon(self.store().user_by_name(username)).await?;
         let stored = user.as_ref().and_then(|user| user.password_hash.as_deref());
         let hash = match stored.map(PasswordHash::parse) {
             Some(Ok(hash)) => hash,
@@ -130,20 +129,30 @@ impl App {
             Some(user) if right => {
                 // Only the account's own failures: an address that guesses many accounts gains
                 // nothing by knowing one password.
-                self.store().clear_login_failures(&account).await?;
+                soon(self.store().clear_login_failures(&account)).await?;
                 Ok(user)
             }
             _ => {
                 let store = self.store();
-                store
-                    .record_login_failure(&account, settings.account_rule())
-                    .await?;
-                store
-                    .record_login_failure(&address, settings.address_rule())
-                    .await?;
+                soon(store.record_login_failure(&account, settings.account_rule())).await?;
+                soon(store.record_login_failure(&address, settings.address_rule())).await?;
                 Err(unauthenticated())
             }
         }
+    }
+
+    /// Removes what is over, beside the request: sign-ins are what makes it grow.
+    fn sweep(&self) {
+        let store = self.store().clone();
+        tokio::spawn(async move {
+            let swept = async {
+                store.sweep_sessions().await?;
+                store.sweep_login_failures().await
+            };
+            if let Err(error) = swept.await {
+                tracing::debug!(%error, "ended sessions were not removed");
+            }
+        });
     }
 
     /// A login is not undone because its audit row could not be written.
@@ -162,7 +171,7 @@ impl App {
             let client = self.store().client().await?;
             audit::append(&client, &entry).await
         };
-        if let Err(error) = written.await {
+        if let Err(error) = soon(written).await {
             tracing::warn!(%error, username, "a login is missing from the audit trail");
         }
     }

@@ -15,7 +15,7 @@ mod sessions;
 mod settings;
 mod tokens;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use chrono::Utc;
 pub use login::{Origin, SignedIn};
@@ -27,6 +27,8 @@ pub use presented::{CredentialDigest, Presented};
 pub use settings::{AccessSettings, AnonymousAccess, ConfiguredUser};
 pub use tokens::{CreatedToken, TokenRequest};
 use tokio::sync::{OnceCell, Semaphore};
+
+use plimsoll_store::StoreError;
 
 use crate::{App, AppError, Snapshot};
 use cache::{Cache, Entry};
@@ -59,6 +61,17 @@ impl Access {
     }
 }
 
+/// What is read or written while somebody waits to be let in (reliability.md P1). A database that
+/// swallows bytes would otherwise hold the request for as long as TCP is patient.
+const DEADLINE: Duration = Duration::from_millis(900);
+
+async fn soon<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, AppError> {
+    match tokio::time::timeout(DEADLINE, work).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(StoreError::Unavailable("no answer in time".to_owned()).into()),
+    }
+}
+
 pub(crate) fn unauthenticated() -> AppError {
     AppError::Unauthenticated("Unauthorized".to_owned())
 }
@@ -75,7 +88,7 @@ impl App {
         client: IpAddr,
     ) -> Result<Authenticated, AppError> {
         self.reconcile_users().await?;
-        // Before the credential is looked at, so that what is cached is never newer than its
+        // Read before the credential is looked at, so that what is cached is never newer than its
         // version.
         let snapshot = self.snapshot().await?;
         let version = snapshot.access_version;
@@ -153,7 +166,7 @@ impl App {
         match presented {
             Presented::Nothing | Presented::Unreadable => Err(unauthenticated()),
             Presented::Session(digest) => {
-                let session = self.store().session(digest.as_bytes()).await?;
+                let session = soon(self.store().session(digest.as_bytes())).await?;
                 let session = session.ok_or_else(unauthenticated)?;
                 let principal = Principal::user(
                     session.user,
@@ -164,7 +177,7 @@ impl App {
                 Ok(Entry::new(principal, version, Some(session.expires_at)))
             }
             Presented::Token(digest) => {
-                let token = self.store().token_by_secret(digest.as_bytes()).await?;
+                let token = soon(self.store().token_by_secret(digest.as_bytes())).await?;
                 let token = token.ok_or_else(unauthenticated)?;
                 let principal = Principal::token(
                     token.id,
@@ -193,7 +206,7 @@ impl App {
             .reconciled
             .get_or_try_init(async || {
                 let wanted = access.settings.wanted_users();
-                self.store().reconcile_users(&wanted).await
+                soon(self.store().reconcile_users(&wanted)).await
             })
             .await?;
         Ok(())

@@ -1,13 +1,13 @@
 use plimsoll_store::sessions::Remember;
 
-use super::{Presented, unauthenticated};
+use super::{Presented, soon, unauthenticated};
 use crate::{App, AppError};
 
 impl App {
     /// Ends the session that was presented; anything else is no session and needs no end.
     pub async fn sign_out(&self, presented: &Presented) -> Result<(), AppError> {
         if let Presented::Session(digest) = presented {
-            self.store().end_session(digest.as_bytes()).await?;
+            soon(self.store().end_session(digest.as_bytes())).await?;
         }
         Ok(())
     }
@@ -24,10 +24,7 @@ impl App {
         let Presented::Session(digest) = presented else {
             return Ok(());
         };
-        let there = self
-            .store()
-            .remember_session(digest.as_bytes(), remember)
-            .await?;
+        let there = soon(self.store().remember_session(digest.as_bytes(), remember)).await?;
         if there {
             Ok(())
         } else {
