@@ -9,24 +9,39 @@
 //! (`cargo run -p plimsoll-api -- openapi > openapi/drydock.json`), and give each operation a row
 //! in the authorisation matrix (`tests/it/matrix.rs`).
 
+pub mod agents;
 pub mod app;
+pub mod audit;
 pub mod auth;
+pub mod backups;
 pub mod body;
+pub mod components;
 pub mod confirm;
+pub mod containers;
 pub mod deletions;
 pub mod error;
+pub mod events;
+pub mod groups;
 pub mod health;
+pub mod instant;
 pub mod metrics;
+pub mod model;
 pub mod operations;
 pub mod page;
 pub mod prefer;
 pub mod previews;
 pub mod raw;
+pub mod recent_status;
+pub mod registries;
 pub mod server;
 pub mod spec;
+pub mod summary;
 pub mod tokens;
+pub mod triggers;
+pub mod update_operations;
 pub mod update_policies;
 pub mod updates;
+pub mod watchers;
 pub mod webhooks;
 
 use poem::{Endpoint, EndpointExt, Response, Route};
@@ -61,7 +76,7 @@ pub enum Tag {
 }
 
 /// Every resource. Tuples end at 16: nest them.
-pub type Resources = Merged<(Core, Access, Commands)>;
+pub type Resources = Merged<(Core, Access, Commands, Reads, Components)>;
 type Core = (
     health::Health,
     metrics::MetricsPage,
@@ -70,6 +85,22 @@ type Core = (
     server::Server,
 );
 type Access = (auth::Authentication, tokens::Tokens);
+type Reads = (
+    containers::Containers,
+    summary::Summary,
+    groups::Groups,
+    recent_status::RecentStatuses,
+    backups::Backups,
+    update_operations::UpdateOperations,
+    audit::Audit,
+    events::Events,
+);
+type Components = (
+    agents::Agents,
+    watchers::Watchers,
+    registries::Registries,
+    triggers::Triggers,
+);
 type Commands = (
     updates::Updates,
     deletions::Deletions,
@@ -94,7 +125,23 @@ const fn resources() -> Resources {
         previews::Previews,
         webhooks::Webhooks,
     );
-    Merged((core, access, commands))
+    let reads = (
+        containers::Containers,
+        summary::Summary,
+        groups::Groups,
+        recent_status::RecentStatuses,
+        backups::Backups,
+        update_operations::UpdateOperations,
+        audit::Audit,
+        events::Events,
+    );
+    let components = (
+        agents::Agents,
+        watchers::Watchers,
+        registries::Registries,
+        triggers::Triggers,
+    );
+    Merged((core, access, commands, reads, components))
 }
 
 /// The dialect as one endpoint, at the root: its paths are what the contract names.

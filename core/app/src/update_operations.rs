@@ -1,9 +1,12 @@
 //! The history of updates and rollbacks (contract/drydock-container-api.md, "Get update/rollback
 //! history").
 
+use plimsoll_domain::ids::OperationId;
 pub use plimsoll_store::update_operations::Operation;
 
 use crate::{App, AppError};
+
+pub const NOT_FOUND: &str = "Update operation not found";
 
 impl App {
     /// One page of a container's history across its re-creations, newest first, and how many
@@ -28,5 +31,11 @@ impl App {
             )
             .await?;
         Ok((operations, u64::try_from(total).unwrap_or(0)))
+    }
+
+    /// One operation, wherever its container is now.
+    pub async fn get_operation(&self, id: OperationId) -> Result<Operation, AppError> {
+        let operation = self.store().operation(id).await?;
+        operation.ok_or_else(|| AppError::NotFound(NOT_FOUND.to_owned()))
     }
 }

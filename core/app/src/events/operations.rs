@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{Events, Hub};
-use crate::AppError;
+use crate::{AppError, update_operations::NOT_FOUND};
 
 /// The row is also looked at this often, in case that no event comes.
 const RECHECK: Duration = Duration::from_secs(1);
@@ -78,7 +78,7 @@ impl Events {
                 }
                 Ok(Some(_)) | Err(StoreError::Unavailable(_)) => {}
                 Ok(None) => {
-                    return Err(AppError::NotFound("Update operation not found".to_owned()));
+                    return Err(AppError::NotFound(NOT_FOUND.to_owned()));
                 }
                 Err(other) => return Err(other.into()),
             }

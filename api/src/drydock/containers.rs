@@ -1,0 +1,256 @@
+//! Lists of containers (contract/drydock-container-api.md). The pieces were rendered when the
+//! containers changed; here they are put together.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use plimsoll_app::{
+    containers::{self, Direction, ListQuery, Sort},
+    inventory,
+};
+use plimsoll_domain::assessment::MaturityLevel;
+use poem::{
+    Request,
+    http::{HeaderValue, Uri},
+};
+use poem_openapi::{
+    OpenApi,
+    param::{Header, Path, Query},
+};
+use sha2::{Digest, Sha256};
+use std::str::FromStr;
+
+use super::{
+    Tag,
+    error::{ApiError, ErrorOf, Reads, ReadsOne},
+    model::Container,
+    page::{Links, List, Page, PageNumber},
+    raw::{self, RawJson},
+};
+use crate::auth::{Authorized, perm};
+
+const PATH: &str = "/api/v1/containers";
+
+/// Parameters of the list that are not filters on a field.
+const CONTROL: [&str; 9] = [
+    "includeVulnerabilities",
+    "limit",
+    "offset",
+    "sort",
+    "order",
+    "maturity",
+    "status",
+    "kind",
+    "watcher",
+];
+
+/// `GET /api/v1/containers` and `/api/v1/containers/{id}`.
+pub struct Containers;
+
+#[OpenApi(prefix_path = "/api/v1")]
+impl Containers {
+    /// List containers
+    ///
+    /// As of this request, on every replica. Any other query parameter is a filter on a dotted
+    /// field, such as `image.name=nginx`; a field that does not exist matches nothing.
+    #[oai(
+        path = "/containers",
+        method = "get",
+        operation_id = "listContainers",
+        tag = "Tag::Containers"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    async fn list(
+        &self,
+        who: Authorized<perm::ContainersRead>,
+        request: &Request,
+        /// At most 200; 0 means all.
+        limit: Query<Option<PageNumber>>,
+        offset: Query<Option<PageNumber>>,
+        /// `name`, `status`, `age` or `created`; with `-` in front, the other way round.
+        sort: Query<Option<String>>,
+        /// `asc` or `desc`: overrides the sign of `sort`.
+        order: Query<Option<String>>,
+        /// `update-available`, `up-to-date`, `running`, `stopped` (whatever does not run),
+        /// `exited`, `paused`, `restarting`, `dead` or `created`.
+        status: Query<Option<String>>,
+        /// `major`, `minor`, `patch`, `digest`, `watched`, `unwatched` or `all`.
+        kind: Query<Option<String>>,
+        watcher: Query<Option<String>>,
+        /// `hot`, `mature` or `established`.
+        maturity: Query<Option<String>>,
+        /// Whether to include full lists of vulnerabilities, where there are any.
+        #[oai(name = "includeVulnerabilities")]
+        _include_vulnerabilities: Query<Option<String>>,
+        #[oai(name = "If-None-Match")] if_none_match: Header<Option<String>>,
+    ) -> Result<RawJson<List<Container>>, ErrorOf<Reads>> {
+        let page = Page::all(limit.0, offset.0);
+        let mut wanted = sort_of(sort.0.as_deref(), order.0.as_deref())?;
+        wanted.status = one_of(status.0.as_deref(), "status filter")?;
+        wanted.kind = one_of(kind.0.as_deref(), "kind filter")?;
+        wanted.maturity = maturity
+            .0
+            .as_deref()
+            .map(|text| MaturityLevel::parse(text.trim()).ok_or_else(|| invalid("maturity filter")))
+            .transpose()?;
+        wanted.watcher = watcher.0.map(|name| name.trim().to_owned());
+        if wanted.watcher.as_deref() == Some("") {
+            return Err(invalid("watcher filter").into());
+        }
+        wanted.fields = fields(request);
+        (wanted.limit, wanted.offset) = (whole(page.limit), whole(page.offset));
+        Ok(answer(
+            &who,
+            page,
+            &wanted,
+            request.uri(),
+            if_none_match.0.as_deref(),
+        ))
+    }
+
+    /// Get a container
+    #[oai(
+        path = "/containers/:id",
+        method = "get",
+        operation_id = "getContainer",
+        tag = "Tag::Containers"
+    )]
+    async fn get(
+        &self,
+        who: Authorized<perm::ContainersRead>,
+        id: Path<String>,
+        #[oai(name = "If-None-Match")] if_none_match: Header<Option<String>>,
+    ) -> Result<RawJson<Container>, ErrorOf<ReadsOne>> {
+        let entry = who
+            .snapshot()
+            .inventory
+            .get(&id.0)
+            .ok_or_else(|| ApiError::not_found(containers::NOT_FOUND))?;
+        let etag = weak_etag(&entry.hash);
+        Ok(conditional(&etag, if_none_match.0.as_deref(), || {
+            entry.json.clone()
+        }))
+    }
+}
+
+fn answer(
+    who: &Authorized<perm::ContainersRead>,
+    page: Page,
+    wanted: &ListQuery,
+    uri: &Uri,
+    if_none_match: Option<&str>,
+) -> RawJson<List<Container>> {
+    let found = containers::page(who.snapshot().clone(), wanted);
+    let tail = tail(&found, page, uri);
+    if wanted.is_everything() {
+        let all = found.snapshot.inventory.everything(|| inventory::Rendered {
+            body: body(&found, &tail),
+            etag: etag(&found, &tail),
+        });
+        return conditional(&all.etag, if_none_match, || all.body.clone());
+    }
+    let etag = etag(&found, &tail);
+    conditional(&etag, if_none_match, || body(&found, &tail))
+}
+
+/// The body, or 304 where the client has it. Entity tags stand for the content, so they are the
+/// same on every replica; they are weak, because a body may be compressed.
+fn conditional<T>(
+    etag: &str,
+    if_none_match: Option<&str>,
+    render: impl FnOnce() -> Bytes,
+) -> RawJson<T> {
+    let known = if_none_match.is_some_and(|known| raw::matches(known, etag));
+    match (HeaderValue::from_str(etag), known) {
+        (Ok(etag), true) => RawJson::not_modified(etag),
+        (Ok(etag), false) => RawJson::new(render()).with_etag(etag),
+        (Err(_), _) => RawJson::new(render()),
+    }
+}
+
+fn weak_etag(hash: &[u8; 16]) -> String {
+    format!("W/\"{}\"", hex::encode(hash))
+}
+
+/// Everything after the array: `],"total":…}`.
+fn tail(found: &containers::Page, page: Page, uri: &Uri) -> String {
+    let (shown, total) = (found.entries.len() as u64, found.total as u64);
+    let links = page.links(PATH, uri.query().unwrap_or(""), shown, total);
+    let links = links.map(|links| format!(",\"_links\":{}", links_json(&links)));
+    format!(
+        "],\"total\":{total},\"limit\":{},\"offset\":{},\"hasMore\":{}{}}}",
+        page.limit,
+        page.offset,
+        page.has_more(shown, total),
+        links.unwrap_or_default()
+    )
+}
+
+fn links_json(links: &Links) -> String {
+    let text = |text: &str| serde_json::Value::from(text).to_string();
+    match &links.next {
+        Some(next) => format!("{{\"self\":{},\"next\":{}}}", text(&links.this), text(next)),
+        None => format!("{{\"self\":{}}}", text(&links.this)),
+    }
+}
+
+fn body(found: &containers::Page, tail: &str) -> Bytes {
+    const HEAD: &[u8] = b"{\"data\":[";
+    let pieces: usize = found.entries.iter().map(|e| e.json.len() + 1).sum();
+    let mut body = BytesMut::with_capacity(HEAD.len() + pieces + tail.len());
+    body.put_slice(HEAD);
+    for (number, entry) in found.entries.iter().enumerate() {
+        if number > 0 {
+            body.put_u8(b',');
+        }
+        body.put_slice(&entry.json);
+    }
+    body.put_slice(tail.as_bytes());
+    body.freeze()
+}
+
+fn etag(found: &containers::Page, tail: &str) -> String {
+    let mut hasher = Sha256::new();
+    for entry in &found.entries {
+        hasher.update(entry.hash);
+    }
+    hasher.update(tail.as_bytes());
+    let mut hash = [0; 16];
+    hash.copy_from_slice(&hasher.finalize()[..16]);
+    weak_etag(&hash)
+}
+
+fn sort_of(sort: Option<&str>, order: Option<&str>) -> Result<ListQuery, ApiError> {
+    let mut wanted: Sort = one_of(sort, "sort")?.unwrap_or_default();
+    match order.map(str::trim) {
+        None => {}
+        Some("asc") => wanted.direction = Direction::Ascending,
+        Some("desc") => wanted.direction = Direction::Descending,
+        Some(_) => return Err(invalid("order")),
+    }
+    Ok(ListQuery {
+        sort: wanted,
+        ..ListQuery::default()
+    })
+}
+
+/// A value of a closed list, or 400 in the contract's words.
+fn one_of<T: FromStr>(text: Option<&str>, what: &str) -> Result<Option<T>, ApiError> {
+    text.map(|text| text.trim().parse().map_err(|_| invalid(what)))
+        .transpose()
+}
+
+fn invalid(what: &str) -> ApiError {
+    ApiError::bad_request(format!("Invalid {what} value"))
+}
+
+fn fields(request: &Request) -> Vec<(String, String)> {
+    if request.uri().query().is_none() {
+        return Vec::new();
+    }
+    let mut pairs: Vec<(String, String)> = request.params().unwrap_or_default();
+    pairs.retain(|(name, _)| !CONTROL.contains(&name.as_str()));
+    pairs
+}
+
+fn whole(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

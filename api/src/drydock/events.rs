@@ -1,0 +1,208 @@
+//! The event stream (contract/drydock-app-api.md, "Server-Sent Events").
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::Stream;
+use plimsoll_app::{
+    AppError,
+    events::{Delivery, Slot, SlotLimits, Subscription},
+};
+use plimsoll_domain::access::Scope;
+use poem::{Body, IntoResponse, Response};
+use poem_openapi::{
+    ApiResponse, OpenApi,
+    param::Header,
+    registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry},
+};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{
+    Tag,
+    error::{ErrorOf, Reads},
+};
+use crate::{
+    ApiState,
+    auth::{Authorized, perm},
+    middleware::context::RequestContext,
+};
+
+/// `GET /api/v1/events/ui`.
+pub struct Events;
+
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// What clients wait before they connect again, in milliseconds.
+const RETRY_MS: u32 = 2000;
+
+/// A body of server-sent events.
+pub struct EventStream(Body);
+
+impl IntoResponse for EventStream {
+    fn into_response(self) -> Response {
+        Response::builder()
+            .content_type("text/event-stream")
+            .header("Cache-Control", "no-cache, no-transform")
+            // Proxies that hold back what is small would hold back every event.
+            .header("X-Accel-Buffering", "no")
+            .body(self.0)
+    }
+}
+
+impl ApiResponse for EventStream {
+    fn meta() -> MetaResponses {
+        MetaResponses {
+            responses: vec![MetaResponse {
+                description: "Server-sent events until the client or the server ends them",
+                status: Some(200),
+                status_range: None,
+                content: vec![MetaMediaType {
+                    content_type: "text/event-stream",
+                    schema: MetaSchemaRef::Inline(Box::new(MetaSchema::new("string"))),
+                }],
+                headers: Vec::new(),
+            }],
+        }
+    }
+
+    fn register(_registry: &mut Registry) {}
+}
+
+#[OpenApi(prefix_path = "/api/v1")]
+impl Events {
+    /// Follow what happens
+    ///
+    /// `dd:connected`, then `dd:container-added`, `dd:container-updated`, `dd:container-removed`
+    /// and `dd:update-operation-changed` as they happen, and `dd:heartbeat` every 15 seconds.
+    /// Events have ids: with `Last-Event-ID` the stream begins with what was missed, on any
+    /// replica, or with `dd:resync-required` when that is not known any more. At most 10 streams
+    /// for each address and for each session.
+    #[oai(
+        path = "/events/ui",
+        method = "get",
+        operation_id = "followEvents",
+        tag = "Tag::Events"
+    )]
+    async fn follow(
+        &self,
+        _who: Authorized<perm::ContainersRead>,
+        state: ApiState,
+        context: RequestContext,
+        #[oai(name = "Last-Event-ID")] last_event_id: Header<Option<String>>,
+    ) -> Result<EventStream, ErrorOf<Reads>> {
+        let session = context.presented.digest().map(|digest| digest.short());
+        let events = state.app.events();
+        let slot = events
+            .take_slot(
+                &context.client.to_string(),
+                session.as_deref(),
+                SlotLimits::default(),
+            )
+            .await?;
+        let last = last_event_id
+            .0
+            .as_deref()
+            .filter(|id| !id.trim().is_empty());
+        let subscription = events.subscribe(last).await?;
+        let frames = frames(state, context, slot, subscription);
+        Ok(EventStream(Body::from_bytes_stream(frames)))
+    }
+}
+
+fn frames(
+    state: ApiState,
+    context: RequestContext,
+    slot: Slot,
+    mut subscription: Subscription,
+) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
+    async_stream::stream! {
+        let hello = json!({
+            "clientId": Uuid::new_v4(),
+            "clientToken": format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()),
+        });
+        yield Ok(frame(
+            "dd:connected",
+            &hello.to_string(),
+            Some(&subscription.position().to_string()),
+        ));
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        heartbeat.tick().await;
+        loop {
+            let delivery = tokio::select! {
+                // An open stream must not hold up the end of the process.
+                () = state.shutdown.cancelled() => break,
+                _ = heartbeat.tick() => {
+                    if !still_allowed(&state, &context).await {
+                        break;
+                    }
+                    slot.renew().await;
+                    yield Ok(frame("dd:heartbeat", "{}", None));
+                    continue;
+                }
+                delivery = subscription.next() => delivery,
+            };
+            match delivery {
+                Delivery::Event(event) => {
+                    let id = event.position.to_string();
+                    yield Ok(frame(&event.kind, &event.payload, Some(&id)));
+                }
+                Delivery::Resync { reason } => {
+                    let data = json!({"reason": reason}).to_string();
+                    yield Ok(frame("dd:resync-required", &data, None));
+                }
+                Delivery::CutOff => break,
+            }
+        }
+    }
+}
+
+/// Whether the credential still holds: a stream outlives neither its session nor its token.
+async fn still_allowed(state: &ApiState, context: &RequestContext) -> bool {
+    match state
+        .app
+        .authenticate(&context.presented, context.client)
+        .await
+    {
+        Ok(authenticated) => authenticated.principal.may(Scope::ContainersRead),
+        Err(AppError::Unavailable { .. }) => true,
+        Err(_) => false,
+    }
+}
+
+fn frame(event: &str, data: &str, id: Option<&str>) -> Bytes {
+    let mut text = String::with_capacity(event.len() + data.len() + 64);
+    if event == "dd:connected" {
+        text.push_str(&format!("retry: {RETRY_MS}\n"));
+    }
+    if let Some(id) = id {
+        text.push_str("id: ");
+        text.push_str(id);
+        text.push('\n');
+    }
+    text.push_str("event: ");
+    text.push_str(event);
+    text.push('\n');
+    // JSON has no raw line breaks unless somebody formatted it.
+    for line in data.split(['\n', '\r']) {
+        text.push_str("data: ");
+        text.push_str(line);
+        text.push('\n');
+    }
+    text.push('\n');
+    text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_cannot_be_broken_by_its_data() {
+        let frame = frame("t", "{\n\"a\": 1}\r\n", Some("1-2"));
+        let text = std::str::from_utf8(&frame).unwrap();
+        assert_eq!(
+            text,
+            "id: 1-2\nevent: t\ndata: {\ndata: \"a\": 1}\ndata: \ndata: \n\n"
+        );
+    }
+}

@@ -1,0 +1,198 @@
+//! The container as documented (reference/drydock.md 1.7). Containers are rendered by
+//! `domain::view`; a test checks that what it writes has this shape.
+
+use poem_openapi::{Enum, Object, types::Any};
+use serde_json::Value;
+use std::collections::HashMap;
+
+use super::instant::Instant;
+
+#[derive(Object)]
+#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
+pub struct Container {
+    /// Docker's id.
+    id: String,
+    name: String,
+    display_name: String,
+    display_icon: String,
+    display_picture: Option<String>,
+    /// Docker's state, e.g. `running` or `exited`.
+    status: String,
+    health: Option<Health>,
+    watcher: String,
+    /// Absent for this installation's own worker.
+    agent: Option<String>,
+    /// What the container is across re-creations.
+    identity_key: String,
+    include_tags: Option<String>,
+    exclude_tags: Option<String>,
+    transform_tags: Option<String>,
+    tag_family: Option<String>,
+    link_template: Option<String>,
+    link: Option<String>,
+    trigger_include: Option<String>,
+    trigger_exclude: Option<String>,
+    update_policy: Option<UpdatePolicy>,
+    image: Image,
+    result: Option<WatchResult>,
+    /// Why the last watch of this container failed.
+    error: Option<WatchError>,
+    update_available: bool,
+    update_kind: UpdateKind,
+    first_seen_at: Instant,
+    update_detected_at: Option<Instant>,
+    /// Milliseconds, in whole minutes.
+    update_age: Option<i64>,
+    update_maturity_level: Option<Maturity>,
+    update_rollback: Option<UpdateRollback>,
+    update_operation: Option<OperationSummary>,
+    update_eligibility: Option<Any<Value>>,
+    created: Option<Instant>,
+    labels: HashMap<String, String>,
+    source_repo: Option<String>,
+    details: Details,
+}
+
+#[derive(Enum)]
+#[oai(rename_all = "lowercase")]
+enum Health {
+    Starting,
+    Healthy,
+    Unhealthy,
+}
+
+#[derive(Enum)]
+#[oai(rename_all = "lowercase")]
+enum Maturity {
+    Hot,
+    Mature,
+    Established,
+}
+
+/// What is not to be proposed, or not yet.
+#[derive(Object)]
+#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
+struct UpdatePolicy {
+    skip_tags: Option<Vec<String>>,
+    skip_digests: Option<Vec<String>>,
+    snooze_until: Option<Instant>,
+    /// `all` or `mature`.
+    maturity_mode: Option<String>,
+    maturity_min_age_days: Option<u16>,
+}
+
+#[derive(Object)]
+#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
+struct Image {
+    id: String,
+    registry: ImageRegistry,
+    name: String,
+    tag: Tag,
+    digest: Digest,
+    architecture: String,
+    os: String,
+    variant: Option<String>,
+    created: Option<Instant>,
+    is_local_image: Option<bool>,
+}
+
+#[derive(Object)]
+#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
+struct ImageRegistry {
+    name: String,
+    url: String,
+    lookup_image: Option<String>,
+}
+
+#[derive(Object)]
+#[oai(rename_all = "camelCase", rename = "ImageTag")]
+struct Tag {
+    value: String,
+    /// Whether the tag reads as a version.
+    semver: bool,
+    /// `specific` or `floating`.
+    tag_precision: String,
+}
+
+#[derive(Object)]
+#[oai(
+    rename_all = "camelCase",
+    rename = "ImageDigest",
+    skip_serializing_if_is_none
+)]
+struct Digest {
+    watch: bool,
+    value: Option<String>,
+    repo: Option<String>,
+    repo_digests: Option<Vec<String>>,
+}
+
+/// What the last watch found.
+#[derive(Object)]
+#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
+struct WatchResult {
+    tag: Option<String>,
+    suggested_tag: Option<String>,
+    digest: Option<String>,
+    created: Option<Instant>,
+    published_at: Option<Instant>,
+    published_at_trusted: Option<bool>,
+    link: Option<String>,
+    no_update_reason: Option<String>,
+}
+
+#[derive(Object)]
+struct WatchError {
+    message: String,
+}
+
+#[derive(Object)]
+#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
+struct UpdateKind {
+    /// `tag`, `digest` or `unknown`.
+    kind: String,
+    local_value: Option<String>,
+    remote_value: Option<String>,
+    /// `major`, `minor`, `patch`, `prerelease` or `unknown`.
+    semver_diff: String,
+}
+
+/// A target that was tried and rolled back.
+#[derive(Object)]
+#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
+struct UpdateRollback {
+    recorded_at: Instant,
+    target_digest: String,
+    reason: String,
+    last_error: Option<String>,
+}
+
+/// The operation that works on the container now.
+#[derive(Object)]
+#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
+struct OperationSummary {
+    id: String,
+    kind: String,
+    status: String,
+    phase: String,
+    updated_at: Instant,
+    from_version: Option<String>,
+    to_version: Option<String>,
+}
+
+#[derive(Object)]
+#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
+struct Details {
+    ports: Vec<String>,
+    volumes: Vec<String>,
+    env: Vec<EnvVar>,
+    started_at: Option<Instant>,
+}
+
+/// The value of a sensitive variable is not shown.
+#[derive(Object)]
+struct EnvVar {
+    key: String,
+    value: String,
+    sensitive: bool,
+}

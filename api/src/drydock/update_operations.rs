@@ -1,0 +1,149 @@
+use plimsoll_app::update_operations::{self, Operation};
+use plimsoll_domain::ids::OperationId;
+use poem::http::Uri;
+use poem_openapi::{
+    Object, OpenApi,
+    param::{Path, Query},
+    payload::Json,
+};
+
+use super::{
+    Tag,
+    error::{ApiError, ErrorOf, ReadsOne},
+    instant::Instant,
+    page::{List, Page, PageNumber},
+};
+use crate::{
+    ApiState,
+    auth::{Authorized, perm},
+};
+
+/// `GET /api/v1/containers/{id}/update-operations` and `/api/v1/update-operations/{id}`.
+pub struct UpdateOperations;
+
+/// One update or rollback.
+#[derive(Object)]
+#[oai(
+    rename_all = "camelCase",
+    rename = "UpdateOperation",
+    skip_serializing_if_is_none
+)]
+pub struct OperationView {
+    id: String,
+    /// `update` or `rollback`.
+    kind: String,
+    container_name: String,
+    container_id: String,
+    watcher: String,
+    agent: Option<String>,
+    /// `in-progress`, `succeeded`, `rolled-back` or `failed`.
+    status: String,
+    /// `prepare`, `renamed`, `new-created`, `old-stopped`, `new-started`, `health-gate`,
+    /// `health-gate-passed`, `succeeded`, `rollback-started`, `rolled-back`, `rollback-failed` or
+    /// `failed` (nothing was touched).
+    phase: String,
+    created_at: Instant,
+    updated_at: Instant,
+    completed_at: Option<Instant>,
+    trigger_name: Option<String>,
+    from_version: Option<String>,
+    to_version: Option<String>,
+    target_image: String,
+    target_digest: Option<String>,
+    old_container_id: Option<String>,
+    old_name: Option<String>,
+    temp_name: Option<String>,
+    old_container_was_running: Option<bool>,
+    new_container_id: Option<String>,
+    rollback_reason: Option<String>,
+    last_error: Option<String>,
+    /// Of the new container, where it ended.
+    exit_code: Option<i32>,
+    /// The last lines of the new container's log, where it failed.
+    last_log: Option<String>,
+}
+
+impl From<Operation> for OperationView {
+    fn from(operation: Operation) -> Self {
+        Self {
+            id: operation.id.to_string(),
+            kind: operation.kind.to_string(),
+            container_name: operation.container_name,
+            container_id: operation.container_id,
+            agent: operation.watcher.agent_name().map(str::to_owned),
+            watcher: operation.watcher.name,
+            status: operation.phase.status().to_string(),
+            phase: operation.phase.to_string(),
+            created_at: Instant(operation.created_at),
+            updated_at: Instant(operation.updated_at),
+            completed_at: operation.completed_at.map(Instant),
+            trigger_name: operation.trigger_name,
+            from_version: operation.from_version,
+            to_version: operation.to_version,
+            target_image: operation.target_image,
+            target_digest: operation.target_digest,
+            old_container_id: operation.old_container_id,
+            old_name: operation.old_name,
+            temp_name: operation.temp_name,
+            old_container_was_running: operation.old_was_running,
+            new_container_id: operation.new_container_id,
+            rollback_reason: operation.rollback_reason,
+            last_error: operation.last_error,
+            exit_code: operation.exit_code,
+            last_log: operation.last_log,
+        }
+    }
+}
+
+#[OpenApi(prefix_path = "/api/v1")]
+impl UpdateOperations {
+    /// List the updates and rollbacks of a container
+    ///
+    /// Newest first. They stay with the container when it is re-created.
+    #[oai(
+        path = "/containers/:id/update-operations",
+        method = "get",
+        operation_id = "listUpdateOperations",
+        tag = "Tag::Containers"
+    )]
+    async fn list(
+        &self,
+        _who: Authorized<perm::ContainersRead>,
+        state: ApiState,
+        uri: &Uri,
+        id: Path<String>,
+        /// At most 200; 0 means all.
+        limit: Query<Option<PageNumber>>,
+        offset: Query<Option<PageNumber>>,
+    ) -> Result<Json<List<OperationView>>, ErrorOf<ReadsOne>> {
+        let page = Page::all(limit.0, offset.0);
+        let (operations, total) = state
+            .app
+            .operations_of(&id.0, page.offset, page.limit)
+            .await?;
+        let data = operations.into_iter().map(OperationView::from).collect();
+        let query = uri.query().unwrap_or("");
+        Ok(Json(List::of(page, data, total, uri.path(), query)))
+    }
+
+    /// Get an update or rollback
+    ///
+    /// Where the `Location` of a 202 points.
+    #[oai(
+        path = "/update-operations/:id",
+        method = "get",
+        operation_id = "getUpdateOperation",
+        tag = "Tag::Containers"
+    )]
+    async fn get(
+        &self,
+        _who: Authorized<perm::ContainersRead>,
+        state: ApiState,
+        id: Path<String>,
+    ) -> Result<Json<OperationView>, ErrorOf<ReadsOne>> {
+        let id: OperationId = id
+            .parse()
+            .map_err(|_| ApiError::not_found(update_operations::NOT_FOUND))?;
+        Ok(Json(state.app.get_operation(id).await?.into()))
+    }
+}
