@@ -196,3 +196,82 @@ struct EnvVar {
     value: String,
     sensitive: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::{TimeDelta, Utc};
+    use plimsoll_domain::{
+        container::{ContainerFacts, ContainerState, SemverDiff, WatchResult},
+        view::{ViewContext, view},
+    };
+    use poem_openapi::types::{ParseFromJSON, ToJSON};
+    use serde_json::json;
+
+    use super::*;
+
+    fn facts() -> ContainerFacts {
+        serde_json::from_value(json!({
+            "id": "a".repeat(64),
+            "name": "app",
+            "watcher": {"agent": "edge", "name": "local"},
+            "status": "running",
+            "health": "healthy",
+            "created": "2026-01-01T00:00:00.000Z",
+            "image": {
+                "id": "sha256:1",
+                "registry": {"name": "hub", "url": "https://x/v2", "lookupImage": "y"},
+                "name": "library/app",
+                "tag": {"value": "1.0.0", "semver": true, "tagPrecision": "specific"},
+                "digest": {"watch": true, "repo": "sha256:2", "repoDigests": ["x@sha256:2"]},
+                "architecture": "arm64",
+                "os": "linux",
+                "variant": "v8",
+                "created": "2026-01-01T00:00:00.000Z",
+            },
+            "rules": {
+                "includeTags": "^1", "transformTags": "a => b", "tagFamily": "strict",
+                "displayPicture": "p", "linkTemplate": "l", "triggerInclude": "t",
+                "policy": {"skipTags": ["9"], "maturityMode": "mature", "maturityMinAgeDays": 3},
+            },
+            "labels": {"a": "b"},
+            "sourceRepo": "r",
+            "details": {
+                "ports": ["80/tcp"], "volumes": [],
+                "startedAt": "2026-01-01T00:00:00.000Z",
+            },
+        }))
+        .unwrap()
+    }
+
+    /// Reads what the view writes as documented, and writes it again: a field that is missing here
+    /// or spelt otherwise is lost on the way.
+    fn check(state: &ContainerState) {
+        let written = view(state, &ViewContext::default(), Utc::now());
+        let written = serde_json::to_value(&written).unwrap();
+        let read = Container::parse_from_json(Some(written.clone())).unwrap_or_else(|error| {
+            panic!("{}: {written:#}", error.into_message());
+        });
+        assert_eq!(read.to_json().unwrap(), written);
+    }
+
+    #[test]
+    fn the_view_writes_what_is_documented() {
+        let now = Utc::now();
+        let mut state = ContainerState::new(facts(), now);
+        check(&state);
+        state.result = Some(WatchResult {
+            tag: Some("1.1.0".to_owned()),
+            digest: Some("sha256:3".to_owned()),
+            created: Some(now),
+            published_at: Some(now - TimeDelta::days(9)),
+            published_at_trusted: Some(true),
+            link: Some("l".to_owned()),
+            semver_diff: Some(SemverDiff::Minor),
+            ..WatchResult::default()
+        });
+        state.update_detected_at = Some(now - TimeDelta::days(8));
+        check(&state);
+        state.result = Some(WatchResult::failed("no such host"));
+        check(&state);
+    }
+}
