@@ -20,8 +20,10 @@ mod host;
 mod http;
 mod limits;
 mod manifest;
+mod platform;
 mod settings;
 mod shelf;
+mod tag_page;
 mod tags;
 mod transport;
 mod upstream;
@@ -54,7 +56,8 @@ use upstream::{Endpoint, Upstream};
 
 pub use error::RegistryError;
 pub use host::Repository;
-pub use manifest::{ImageDetails, Platform};
+pub use manifest::ImageDetails;
+pub use platform::Platform;
 pub use settings::{RegistryKind, RegistrySettings, SettingsError, Verify};
 pub use tags::{Extent, TagList};
 

@@ -1,18 +1,15 @@
 //! The tags of a repository: read page by page, kept in one piece of text.
 
-use std::{borrow::Cow, collections::HashSet, fmt, time::Instant};
+use std::{collections::HashSet, time::Instant};
 
 use http::{Method, header};
-use serde::{
-    Deserializer,
-    de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
-};
 use url::Url;
 
 use super::{
     error::{RegistryError, excerpt},
     host::Repository,
-    transport::{Ask, Reply, is_html},
+    tag_page::parse_page,
+    transport::{Ask, Reply},
     upstream::Upstream,
 };
 
@@ -98,7 +95,7 @@ impl TagList {
         Some(list)
     }
 
-    fn empty() -> Self {
+    pub(super) fn empty() -> Self {
         Self {
             text: String::new(),
             ends: Vec::new(),
@@ -111,7 +108,7 @@ impl TagList {
     }
 
     /// Text that is no tag cannot be pulled, so it is left out.
-    fn push(&mut self, tag: &str) {
+    pub(super) fn push(&mut self, tag: &str) {
         if self.is_full() {
             self.extent = Extent::Truncated;
         } else if is_tag(tag) {
@@ -194,17 +191,6 @@ pub(super) async fn list(
     }
 }
 
-fn parse_page(reply: &Reply, list: &mut TagList) -> Result<(), String> {
-    if is_html(reply) {
-        return Err("a web page; is this a registry, or something in front of it?".to_owned());
-    }
-    let mut json = serde_json::Deserializer::from_slice(&reply.body);
-    Page(list)
-        .deserialize(&mut json)
-        .and_then(|()| json.end())
-        .map_err(|error| format!("no list of tags ({})", excerpt(&error.to_string())))
-}
-
 /// `Link: </v2/…?last=…&n=…>; rel="next"` (RFC 8288). The next page is on the same server, or it
 /// is not fetched. A registry behind a proxy that ends TLS may call itself `http:`; that is the same
 /// server, and it is asked over https.
@@ -244,93 +230,6 @@ fn next_page(reply: &Reply, current: &Url) -> Result<Option<Url>, String> {
     Ok(Some(same))
 }
 
-/// `{"name":…,"tags":[…]}` without a value tree: each tag goes from the body into the list.
-struct Page<'l>(&'l mut TagList);
-
-impl<'de> DeserializeSeed<'de> for Page<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Page<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object with `tags`")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut found = false;
-        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            if key == "tags" {
-                map.next_value_seed(Tags(self.0))?;
-                found = true;
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        if found {
-            Ok(())
-        } else {
-            Err(de::Error::missing_field("tags"))
-        }
-    }
-}
-
-struct Tags<'l>(&'l mut TagList);
-
-impl<'de> DeserializeSeed<'de> for Tags<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Tags<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of tags, or null")
-    }
-
-    /// What a registry says about a repository whose tags were all deleted.
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(Push(self.0))?.is_some() {}
-        Ok(())
-    }
-}
-
-struct Push<'l>(&'l mut TagList);
-
-impl<'de> DeserializeSeed<'de> for Push<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Push<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a tag")
-    }
-
-    fn visit_str<E>(self, tag: &str) -> Result<(), E> {
-        self.0.push(tag);
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use http::{HeaderMap, StatusCode};
@@ -346,34 +245,6 @@ mod tests {
             status: StatusCode::OK,
             headers,
             body: body.as_bytes().to_vec(),
-        }
-    }
-
-    #[test]
-    fn pages_are_lists_of_tags_or_null_and_nothing_else() {
-        let check = |body: &str| {
-            let mut list = TagList::empty();
-            parse_page(&reply(body, None), &mut list)
-                .map(|()| list.iter().map(str::to_owned).collect::<Vec<_>>())
-        };
-        let ok = |tags: &[&str]| Ok(tags.iter().map(|t| (*t).to_owned()).collect());
-        assert_eq!(
-            check(r#"{"name":"a","tags":["1.0","lat\u0065st"]}"#),
-            ok(&["1.0", "latest"])
-        );
-        assert_eq!(check(r#"{"tags":null,"name":"a"}"#), ok(&[]));
-        assert_eq!(check(r#"{"tags":["ok","","-x","a b","é"]}"#), ok(&["ok"]));
-        for body in [
-            "",
-            "{}",
-            "[]",
-            r#"{"tags":5}"#,
-            r#"{"tags":[1]}"#,
-            r#"{"tags":[]} x"#,
-            "<html>",
-            r#"{"tags":["#,
-        ] {
-            assert!(check(body).is_err(), "{body}");
         }
     }
 
