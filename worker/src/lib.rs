@@ -8,6 +8,7 @@ pub mod docker;
 pub mod jobs;
 pub mod live;
 pub mod operations;
+pub mod reconcilers;
 mod registration;
 pub mod registry;
 pub mod settings;

@@ -30,6 +30,7 @@ statements! {
                 AND ($2::text IS NULL OR container_name = $2)
                 AND ($3::timestamptz IS NULL OR at >= $3)
                 AND ($4::timestamptz IS NULL OR at <= $4)";
+    EXPIRE = "DELETE FROM audit WHERE at < now() - make_interval(secs => $1)";
     /// The newest update verdict per container name among the last 100 rows.
     RECENT = "SELECT DISTINCT ON (container_name) container_name, action
                 FROM (SELECT at, id, container_name, action FROM audit ORDER BY at DESC, id DESC LIMIT 100) last
@@ -229,6 +230,13 @@ impl Store {
             })
             .collect();
         Ok((entries, total))
+    }
+
+    /// Forgets entries older than `seconds`.
+    pub async fn expire_audit(&self, seconds: f64) -> Result<u64, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(EXPIRE).await?;
+        Ok(client.execute(&statement, &[&seconds]).await?)
     }
 
     /// Container name and action of its newest update verdict among the last 100 audit rows.

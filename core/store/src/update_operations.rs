@@ -50,8 +50,11 @@ statements! {
                      ORDER BY created_at DESC, id DESC LIMIT $5 OFFSET $6");
     COUNT = "SELECT count(*) FROM update_operations
               WHERE identity_key = $1 OR (agent = $2 AND watcher = $3 AND container_name = $4)";
-    /// Terminal ones that ended less than $3 seconds ago, or any whose containers remain.
-    RECENTLY_ENDED = concat!("SELECT ", columns!(), " FROM update_operations
+    /// Those that ended lately, and how often their jobs were taken over.
+    RECENTLY_ENDED = concat!("SELECT ", columns!(), ",
+                            coalesce((SELECT takeovers FROM jobs j
+                                       WHERE j.operation_id = update_operations.id), 0)
+                      FROM update_operations
                      WHERE agent = $1 AND watcher = $2
                        AND completed_at > now() - make_interval(secs => $3)
                      ORDER BY completed_at");
@@ -126,6 +129,14 @@ pub struct Operation {
     pub updated_at: DateTime<Utc>,
     pub completed_at: Option<DateTime<Utc>>,
     pub acknowledged_at: Option<DateTime<Utc>>,
+}
+
+/// An operation that ended lately.
+#[derive(Clone, Debug)]
+pub struct EndedOperation {
+    pub operation: Operation,
+    /// How often its lease ran out on a worker.
+    pub takeovers: u32,
 }
 
 /// Writes an accepted request, in the transaction that also writes its job. A second active
@@ -251,18 +262,25 @@ impl Store {
         Ok((rows.iter().map(read).collect::<Result<_, _>>()?, total))
     }
 
-    /// Operations of one engine that ended within the last `seconds`.
+    /// Operations of one engine that ended within the last `seconds`, oldest first.
     pub async fn operations_ended_within(
         &self,
         watcher: &WatcherRef,
         seconds: f64,
-    ) -> Result<Vec<Operation>, StoreError> {
+    ) -> Result<Vec<EndedOperation>, StoreError> {
         let client = self.client().await?;
         let statement = client.prepare_cached(RECENTLY_ENDED).await?;
         let rows = client
             .query(&statement, &[&watcher.agent, &watcher.name, &seconds])
             .await?;
-        rows.iter().map(read).collect()
+        rows.iter()
+            .map(|row| {
+                Ok(EndedOperation {
+                    operation: read(row)?,
+                    takeovers: row.get::<_, i32>(35).try_into().unwrap_or(0),
+                })
+            })
+            .collect()
     }
 
     /// An operator takes over an operation whose rollback failed: its container is free again.

@@ -31,6 +31,7 @@ use plimsoll_domain::{
 use sha2::{Digest as _, Sha256};
 
 pub use crash_point::{CRASH_AT, CrashPoint, Manner, Side};
+pub(crate) use observe::{own_name, run_of};
 pub use plan::{Plan, Snapshot};
 
 use crate::{

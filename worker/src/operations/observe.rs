@@ -171,14 +171,14 @@ fn was_started(inspect: &Value) -> bool {
 }
 
 /// A container's own name, without the slash.
-pub(super) fn own_name(inspect: &Value) -> &str {
+pub(crate) fn own_name(inspect: &Value) -> &str {
     let name = inspect["Name"].as_str().unwrap_or_default();
     name.trim_start_matches('/')
 }
 
 /// `State` as one value. A state of another engine that is not known counts as alive, which is the
 /// safe side.
-pub(super) fn run_of(inspect: &Value) -> Run {
+pub(crate) fn run_of(inspect: &Value) -> Run {
     let state = &inspect["State"];
     match state["Status"].as_str().unwrap_or_default() {
         "created" | "configured" | "initialized" => Run::Created,

@@ -1,0 +1,48 @@
+//! Forgetting.
+
+use std::time::Duration;
+
+use plimsoll_app::App;
+
+use super::ReconcileError;
+
+/// How long rows are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// Ended operations; those that hold a backup stay as long as it does.
+    pub operations: Duration,
+    pub audit: Duration,
+    /// Ended jobs.
+    pub jobs: Duration,
+    /// Events for replay.
+    pub events: Duration,
+    /// And at most about so many.
+    pub max_events: i64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        Self {
+            operations: DAY * 30,
+            audit: DAY * 90,
+            jobs: DAY,
+            events: DAY,
+            max_events: 1_000_000,
+        }
+    }
+}
+
+pub(super) async fn expire(app: &App, retention: &Retention) -> Result<(), ReconcileError> {
+    let store = app.store();
+    store.expire_jobs(retention.jobs).await?;
+    store
+        .expire_operations(retention.operations.as_secs_f64())
+        .await?;
+    store.expire_audit(retention.audit.as_secs_f64()).await?;
+    store
+        .expire_events(retention.events.as_secs_f64(), retention.max_events)
+        .await?;
+    store.expire_idempotency_keys().await?;
+    Ok(())
+}
