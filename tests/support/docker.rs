@@ -203,6 +203,11 @@ async fn list(client: &bollard::Docker, id: &str) -> Vec<bollard::models::Contai
         .expect("containers can be listed")
 }
 
+/// Docker names a volume that nobody named like an id.
+fn is_anonymous(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Best effort: what resists is left to the reaper.
 async fn clean(client: &bollard::Docker, id: &str) {
     let options = RemoveContainerOptionsBuilder::default()
@@ -210,13 +215,26 @@ async fn clean(client: &bollard::Docker, id: &str) {
         .v(true)
         .build();
     let mut images = Vec::new();
+    let mut anonymous = Vec::new();
     for container in list(client, id).await {
+        let mounts = container.mounts.iter().flatten();
+        anonymous.extend(
+            mounts
+                .filter_map(|mount| mount.name.clone())
+                .filter(|name| is_anonymous(name)),
+        );
         if let Some(container_id) = container.id {
             let _ = client
                 .remove_container(&container_id, Some(options.clone()))
                 .await;
         }
         images.extend(container.image_id);
+    }
+    // An update mounts the old container's anonymous volumes by name, and what has been mounted by
+    // name is not removed with its container.
+    for volume in anonymous {
+        let options = RemoveVolumeOptionsBuilder::default().build();
+        let _ = client.remove_volume(&volume, Some(options)).await;
     }
     let volumes = ListVolumesOptionsBuilder::default()
         .filters(&filter(id))
