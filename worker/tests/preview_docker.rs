@@ -9,7 +9,7 @@ use plimsoll_support::image::Image;
 use plimsoll_support::registry::Registry;
 use plimsoll_worker::docker::PullRequest;
 use plimsoll_worker::live::LiveReads;
-use plimsoll_worker::registry::Registries;
+use plimsoll_worker::registry::{Options, Registries};
 use serde_json::{Value, json};
 use support::Host;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 async fn reads(host: &Host) -> LiveReads {
     LiveReads {
         engine: host.engine.clone(),
-        registries: Registries::new(Vec::new(), None).expect("registries"),
+        registries: Registries::with_options(Vec::new(), None, Options::without_logins())
+            .expect("registries"),
     }
 }
 
