@@ -230,9 +230,7 @@ pub async fn check(path: &str, state: &ApiState, context: &RequestContext) -> Op
     if path.starts_with("/auth/") || path == "/api/v1/auth/methods" {
         return limiter.take(limiter.auth, &address).await;
     }
-    let Some(rest) = path.strip_prefix("/api/v1/") else {
-        return None;
-    };
+    let rest = path.strip_prefix("/api/v1/")?;
     if rest.starts_with("webhook/") {
         return limiter.take(limiter.webhook, &address).await;
     }

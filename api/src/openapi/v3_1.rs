@@ -47,10 +47,10 @@ fn rewrite(value: &mut Value) {
             whole_bounds(object);
             flatten_reference(object);
             nullable(object);
-            if is_schema(object) {
-                if let Some(example) = object.remove("example") {
-                    object.insert("examples".to_owned(), json!([example]));
-                }
+            if is_schema(object)
+                && let Some(example) = object.remove("example")
+            {
+                object.insert("examples".to_owned(), json!([example]));
             }
         }
         _ => {}
@@ -100,10 +100,10 @@ fn exclusive_bounds(object: &mut Map<String, Value>) {
 /// `minimum: 1.0` → `minimum: 1`.
 fn whole_bounds(object: &mut Map<String, Value>) {
     for key in ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"] {
-        if let Some(bound) = object.get_mut(key) {
-            if let Some(number) = bound.as_f64().filter(|n| n.fract() == 0.0) {
-                *bound = json!(number as i64);
-            }
+        if let Some(bound) = object.get_mut(key)
+            && let Some(number) = bound.as_f64().filter(|n| n.fract() == 0.0)
+        {
+            *bound = json!(number as i64);
         }
     }
 }
@@ -136,10 +136,10 @@ fn nullable(object: &mut Map<String, Value>) {
     if object.remove("nullable") != Some(Value::Bool(true)) {
         return;
     }
-    if let Some(Value::Array(values)) = object.get_mut("enum") {
-        if !values.contains(&Value::Null) {
-            values.push(Value::Null);
-        }
+    if let Some(Value::Array(values)) = object.get_mut("enum")
+        && !values.contains(&Value::Null)
+    {
+        values.push(Value::Null);
     }
     if let Some(kind) = object.remove("type") {
         object.insert("type".to_owned(), json!([kind, "null"]));
@@ -169,10 +169,10 @@ fn rename_references(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(rename_references),
         Value::Object(object) => {
-            if let Some(Value::String(reference)) = object.get_mut("$ref") {
-                if let Some(name) = reference.strip_prefix("#/components/schemas/") {
-                    *reference = format!("#/components/schemas/{}", clean(name));
-                }
+            if let Some(Value::String(reference)) = object.get_mut("$ref")
+                && let Some(name) = reference.strip_prefix("#/components/schemas/")
+            {
+                *reference = format!("#/components/schemas/{}", clean(name));
             }
             object.values_mut().for_each(rename_references);
         }

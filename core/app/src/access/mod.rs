@@ -113,10 +113,10 @@ impl App {
                 entry
             }
         };
-        if let Credential::ApiToken(token) = entry.principal.credential() {
-            if entry.is_due_for_touch(Utc::now()) {
-                self.touch_token(*token);
-            }
+        if let Credential::ApiToken(token) = entry.principal.credential()
+            && entry.is_due_for_touch(Utc::now())
+        {
+            self.touch_token(*token);
         }
         Ok(Authenticated {
             principal: entry.principal.clone(),
