@@ -5,9 +5,11 @@
 mod access;
 mod api_binary;
 mod events;
+mod lists;
 mod matrix;
 mod reads;
 mod replica;
 mod standalone;
+mod stream;
 mod support;
 mod watch;
