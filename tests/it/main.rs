@@ -13,3 +13,4 @@ mod standalone;
 mod stream;
 mod support;
 mod watch;
+mod worker;

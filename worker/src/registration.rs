@@ -1,4 +1,4 @@
-//! What a worker tells the installation about itself: that it is there, what it watches, which
+//! What a worker tells the installation about itself: that it is there, and which
 //! registries and triggers it has loaded. All of it masked.
 
 use std::time::Duration;
@@ -20,6 +20,7 @@ use crate::{registry::Registries, settings::WorkerSettings};
 
 /// Well within the time after which a silent worker counts as gone.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_secs(1);
 /// Workers that ended without a word, and containers that are gone, are forgotten after a week:
 /// replicas that keep copies have looked by then, or start over.
 const FORGET: f64 = 7.0 * 24.0 * 60.0 * 60.0;
@@ -64,9 +65,13 @@ pub(crate) async fn keep_registered(
         if let Err(error) = told.await {
             tracing::debug!(%error, "the worker is registered later");
         }
+        let pause = match introduced {
+            true => HEARTBEAT,
+            false => RETRY,
+        };
         tokio::select! {
             () = shutdown.cancelled() => break,
-            () = sleep(HEARTBEAT) => {}
+            () = sleep(pause) => {}
         }
     }
     if let Err(error) = app.store().worker_left(id).await {
@@ -79,11 +84,6 @@ async fn introduce(
     settings: &WorkerSettings,
     registries: &Registries,
 ) -> Result<(), StoreError> {
-    for watcher in &settings.watchers {
-        app.store()
-            .register_watcher(&watcher.reference, &watcher.shown())
-            .await?;
-    }
     let component = |type_, name, configuration| Component {
         agent: settings.agent.clone(),
         type_,

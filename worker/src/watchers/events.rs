@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt};
-use plimsoll_app::{App, observations::Changes};
+use plimsoll_app::{App, AppError, observations::Changes};
 use plimsoll_domain::ids::{ContainerId, WatcherRef};
 use rand::Rng;
 use serde_json::{Value, json};
@@ -36,6 +36,8 @@ const IMAGES_SETTLE: Duration = Duration::from_secs(1);
 const DISCOVERY_SETTLE: Duration = Duration::from_secs(5);
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_LAST: Duration = Duration::from_secs(30);
+/// A database comes back for everyone at once, and asking it is cheap.
+const STORE_BACKOFF: Duration = Duration::from_secs(2);
 
 /// Follows the engine until `shutdown`. Never fails: an engine or a database that is away is waited
 /// for.
@@ -52,15 +54,18 @@ pub async fn follow(watcher: Watcher, shutdown: CancellationToken) {
             backoff = BACKOFF_FIRST;
         }
         let reference = watcher.reference();
-        match ended {
+        let longest = match ended {
             SessionEnd::Engine(error) => {
                 tracing::warn!(watcher = %reference, %error, "the engine is away");
                 note_disconnected(watcher.app(), reference, &error).await;
+                BACKOFF_LAST
             }
             SessionEnd::Inventory(error) => {
                 tracing::warn!(watcher = %reference, %error, "the inventory cannot be kept");
+                STORE_BACKOFF
             }
-        }
+        };
+        backoff = backoff.min(longest);
         let jitter = rand::rng().random_range(0.8..1.2);
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -86,6 +91,16 @@ impl From<InventoryError> for SessionEnd {
 
 /// One connection, from the first look to its end.
 async fn session(watcher: &Watcher) -> SessionEnd {
+    // Before anything is noted of the watcher; the database may have been away until now.
+    let configuration = watcher.settings().shown();
+    let registered = watcher
+        .app()
+        .store()
+        .register_watcher(watcher.reference(), &configuration)
+        .await;
+    if let Err(error) = registered {
+        return SessionEnd::Inventory(AppError::from(error).into());
+    }
     let connect = async {
         let info = watcher.engine().info().await?;
         // Listening begins before the first look, so that nothing falls between the two.
