@@ -16,7 +16,7 @@ use poem_openapi::{
     param::{Header, Path, Query},
 };
 use sha2::{Digest, Sha256};
-use std::str::FromStr;
+use std::{str::FromStr, sync::Arc};
 
 use super::{
     Tag,
@@ -192,12 +192,25 @@ fn links_json(links: &Links) -> String {
     }
 }
 
+/// The envelope around all of `entries`, as one page without bound.
+pub(super) fn whole_list(entries: &[Arc<inventory::Entry>]) -> Bytes {
+    let total = entries.len();
+    join(
+        entries,
+        &format!("],\"total\":{total},\"limit\":0,\"offset\":0,\"hasMore\":false}}"),
+    )
+}
+
 fn body(found: &containers::Page, tail: &str) -> Bytes {
+    join(&found.entries, tail)
+}
+
+fn join(entries: &[Arc<inventory::Entry>], tail: &str) -> Bytes {
     const HEAD: &[u8] = b"{\"data\":[";
-    let pieces: usize = found.entries.iter().map(|e| e.json.len() + 1).sum();
+    let pieces: usize = entries.iter().map(|e| e.json.len() + 1).sum();
     let mut body = BytesMut::with_capacity(HEAD.len() + pieces + tail.len());
     body.put_slice(HEAD);
-    for (number, entry) in found.entries.iter().enumerate() {
+    for (number, entry) in entries.iter().enumerate() {
         if number > 0 {
             body.put_u8(b',');
         }

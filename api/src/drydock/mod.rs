@@ -33,6 +33,7 @@ pub mod previews;
 pub mod raw;
 pub mod recent_status;
 pub mod registries;
+pub mod rollbacks;
 pub mod server;
 pub mod spec;
 pub mod summary;
@@ -42,6 +43,7 @@ pub mod update_operations;
 pub mod update_policies;
 pub mod updates;
 pub mod watchers;
+pub mod watches;
 pub mod webhooks;
 
 use poem::{Endpoint, EndpointExt, Response, Route};
@@ -102,7 +104,9 @@ type Components = (
     triggers::Triggers,
 );
 type Commands = (
+    watches::Watches,
     updates::Updates,
+    rollbacks::Rollbacks,
     deletions::Deletions,
     update_policies::UpdatePolicies,
     previews::Previews,
@@ -119,7 +123,9 @@ const fn resources() -> Resources {
     );
     let access = (auth::Authentication, tokens::Tokens);
     let commands = (
+        watches::Watches,
         updates::Updates,
+        rollbacks::Rollbacks,
         deletions::Deletions,
         update_policies::UpdatePolicies,
         previews::Previews,

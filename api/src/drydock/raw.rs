@@ -9,7 +9,8 @@ use poem::{
 };
 use poem_openapi::{
     ApiResponse,
-    registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, Registry},
+    payload::Payload,
+    registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, MetaSchemaRef, Registry},
     types::Type,
 };
 
@@ -98,6 +99,41 @@ impl<T: Type> ApiResponse for RawJson<T> {
                 answer("What the client has is current", 304, Vec::new()),
             ],
         }
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}
+
+/// Ready bytes as the payload of one variant of an answer, documented as a `T`.
+pub struct RawPayload<T> {
+    body: Bytes,
+    schema: PhantomData<fn() -> T>,
+}
+
+impl<T> RawPayload<T> {
+    pub fn new(body: Bytes) -> Self {
+        Self {
+            body,
+            schema: PhantomData,
+        }
+    }
+}
+
+impl<T: Send> IntoResponse for RawPayload<T> {
+    fn into_response(self) -> Response {
+        Response::builder()
+            .content_type("application/json; charset=utf-8")
+            .body(self.body)
+    }
+}
+
+impl<T: Type> Payload for RawPayload<T> {
+    const CONTENT_TYPE: &'static str = "application/json; charset=utf-8";
+
+    fn schema_ref() -> MetaSchemaRef {
+        T::schema_ref()
     }
 
     fn register(registry: &mut Registry) {
