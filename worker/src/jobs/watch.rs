@@ -27,7 +27,7 @@ use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
     JobContext, Outcome,
-    watch_result::{self, Check, Open, Question},
+    watch_result::{self, Answered, Check, Open, Question},
 };
 use crate::{
     registry::{Freshness, Platform, Registries, RegistryError, Repository, TagList},
@@ -253,7 +253,7 @@ impl Cycle<'_> {
     /// Decides and writes one batch.
     async fn write(
         &self,
-        answered: Vec<(Vec<Check>, Result<Arc<TagList>, RegistryError>)>,
+        answered: Vec<Answered>,
         settled: Vec<WatchOutcome>,
     ) -> Result<(), WatchError> {
         // A repository may have 100,000 tags, and a container a slow expression.

@@ -123,8 +123,11 @@ pub struct Decided {
     pub open: Vec<Open>,
 }
 
+/// The containers of one repository, and what its registry answered.
+pub type Answered = (Vec<Check>, Result<Arc<TagList>, RegistryError>);
+
 /// Decides about every container whose repository was asked for.
-pub fn decide_all(answered: Vec<(Vec<Check>, Result<Arc<TagList>, RegistryError>)>) -> Decided {
+pub fn decide_all(answered: Vec<Answered>) -> Decided {
     let mut decided = Decided::default();
     for (checks, answer) in answered {
         match answer {

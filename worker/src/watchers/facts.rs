@@ -298,3 +298,110 @@ fn instant(value: &Value) -> Option<DateTime<Utc>> {
     let instant: DateTime<Utc> = value.as_str()?.parse().ok()?;
     (instant.year() > 1).then_some(instant)
 }
+
+#[cfg(test)]
+mod tests {
+    use plimsoll_domain::{ids::WatcherRef, schedule::CronSchedule};
+    use serde_json::json;
+
+    use super::*;
+    use crate::docker::EngineAddress;
+
+    const DIGEST: &str = "sha256:ca0edc3fb0b4647963629bdfccbb3ccfa352184b45a9b4145832000c2878dd72";
+
+    fn image(digests: &[&str]) -> ImageInfo {
+        ImageInfo::read(json!({
+            "Id": "sha256:1",
+            "RepoTags": ["ghcr.io/team/app:1.2.3"],
+            "RepoDigests": digests,
+            "Architecture": "amd64",
+            "Os": "linux",
+            "Created": "2026-01-01T00:00:00Z",
+            "Config": { "Labels": { "dd.watch": "false" } },
+        }))
+    }
+
+    fn read(name: &str, image: &ImageInfo) -> ContainerFacts {
+        let inspect = json!({
+            "Id": "a".repeat(64),
+            "Name": "/app",
+            "Created": "2026-02-01T00:00:00Z",
+            "Image": "sha256:1",
+            "State": { "Status": "created", "StartedAt": "0001-01-01T00:00:00Z" },
+            "Config": {
+                "Image": name,
+                "Env": ["TZ=UTC", "DB_PASSWORD=hunter2"],
+                "Labels": { "dd.watch": "false", "dd.group": "web" },
+            },
+            "NetworkSettings": { "Ports": {
+                "80/tcp": [{ "HostIp": "::", "HostPort": "8080" }],
+                "90/udp": null,
+            } },
+            "Mounts": [
+                { "Type": "volume", "Name": "data", "Source": "/x/y", "Destination": "/data", "RW": true },
+                { "Type": "bind", "Source": "/etc/a", "Destination": "/a", "Mode": "", "RW": false },
+            ],
+        });
+        let schedule = CronSchedule::parse("0 * * * *", "").unwrap();
+        let settings =
+            WatcherSettings::new(WatcherRef::local("local"), EngineAddress::local(), schedule);
+        let reference = image_reference(&inspect, image);
+        let registry = reference.as_ref().map(|reference| RegistryFacts {
+            name: "ghcr".to_owned(),
+            url: reference.registry_url(),
+            lookup_image: None,
+        });
+        container_facts(&inspect, image, reference.as_ref(), registry, &settings).unwrap()
+    }
+
+    #[test]
+    fn the_parts_of_an_inspection_are_found() {
+        let known = format!("ghcr.io/team/app@{DIGEST}");
+        let facts = read(
+            "ghcr.io/team/app:1.2.3",
+            &image(&["mirror/app@sha256:0", &known]),
+        );
+        assert_eq!(facts.name, "app");
+        assert_eq!(facts.identity_key().as_str(), "::local::app");
+        assert_eq!(facts.image.name, "team/app");
+        assert_eq!(facts.image.tag.value, "1.2.3");
+        assert_eq!(facts.image.digest.repo.as_deref(), Some(DIGEST));
+        assert_eq!(facts.details.ports, ["[::]:8080->80/tcp", "90/udp"]);
+        assert_eq!(facts.details.volumes, ["/etc/a:/a:ro", "data:/data"]);
+        assert_eq!(facts.details.started_at, None, "never started");
+        assert_eq!(facts.rules.group.as_deref(), Some("web"));
+        assert_eq!(
+            facts.rules.watch, None,
+            "the image's own label is not the user's"
+        );
+        let stored = serde_json::to_string(&facts).unwrap();
+        assert!(!stored.contains("hunter2"), "{stored}");
+    }
+
+    #[test]
+    fn a_lost_reference_is_found_by_the_images_tags() {
+        let facts = read("sha256:1", &image(&[&format!("ghcr.io/team/app@{DIGEST}")]));
+        assert_eq!(facts.image.tag.value, "1.2.3");
+    }
+
+    #[test]
+    fn an_image_that_no_registry_knows_is_local() {
+        assert!(
+            read("ghcr.io/team/app:1.2.3", &image(&[]))
+                .image
+                .is_local_image
+        );
+    }
+
+    #[test]
+    fn a_reference_by_digest_alone_has_no_tag() {
+        let name = format!("ghcr.io/team/app@{DIGEST}");
+        let facts = read(&name, &image(&[&name]));
+        assert_eq!(facts.image.tag.value, "");
+        assert!(!facts.image.digest.watch);
+        assert_eq!(
+            read("ghcr.io/team/app", &image(&[&name])).image.tag.value,
+            "latest"
+        );
+    }
+}

@@ -110,7 +110,7 @@ impl Inventory {
             present: Vec::with_capacity(ids.len()),
             gone: gone.to_vec(),
         };
-        let looks = ids.to_vec().into_iter().map(|id| self.inspect(id));
+        let looks = ids.iter().cloned().map(|id| self.inspect(id));
         let mut looks = stream::iter(looks).buffer_unordered(PARALLEL);
         while let Some(seen) = looks.next().await {
             match seen? {
@@ -343,5 +343,80 @@ fn registry_facts(registries: &Registries, image: &ImageRef) -> RegistryFacts {
         name,
         url,
         lookup_image: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u64) -> ContainerId {
+        ContainerId::parse(&format!("{n:064x}")).unwrap()
+    }
+
+    fn known(n: u64) -> KnownContainer {
+        KnownContainer {
+            id: id(n),
+            name: format!("app{n}"),
+            status: "running".to_owned(),
+            health: Some("healthy".to_owned()),
+            image_id: "sha256:1".to_owned(),
+            repo_digests: vec!["app@sha256:a".to_owned()],
+        }
+    }
+
+    fn listed(n: u64) -> ContainerSummary {
+        ContainerSummary {
+            id: id(n),
+            names: vec![format!("app{n}")],
+            image: "app:1".to_owned(),
+            image_id: "sha256:1".to_owned(),
+            labels: Default::default(),
+            state: "running".to_owned(),
+            status: "Up 2 hours (healthy)".to_owned(),
+            created: 0,
+            networks: Vec::new(),
+        }
+    }
+
+    fn difference(listed: ContainerSummary) -> Difference {
+        compare(&[known(1)], &[listed], &HashMap::new(), Depth::Listed)
+    }
+
+    #[test]
+    fn a_listing_that_shows_nothing_new_asks_for_no_inspection() {
+        assert_eq!(difference(listed(1)), Difference::default());
+    }
+
+    #[test]
+    fn what_looks_different_is_looked_at() {
+        let change = |change: fn(&mut ContainerSummary)| {
+            let mut listed = listed(1);
+            change(&mut listed);
+            difference(listed).look
+        };
+        assert_eq!(change(|l| l.names = vec!["other".to_owned()]), [id(1)]);
+        assert_eq!(change(|l| l.state = "paused".to_owned()), [id(1)]);
+        assert_eq!(change(|l| l.image_id = "sha256:2".to_owned()), [id(1)]);
+        assert_eq!(change(|l| l.status = "Up (unhealthy)".to_owned()), [id(1)]);
+        assert!(change(|l| l.names.push("parent/alias".to_owned())).is_empty());
+        assert!(change(|l| l.names = vec!["app1-old-1733047200000".to_owned()]).is_empty());
+    }
+
+    #[test]
+    fn what_is_not_listed_is_gone_and_what_is_new_is_looked_at() {
+        let Difference { look, gone } = difference(listed(2));
+        assert_eq!((look, gone), (vec![id(2)], vec![id(1)]));
+    }
+
+    #[test]
+    fn an_image_that_got_a_digest_calls_for_a_look_at_its_containers() {
+        let with = |digests: &[&str]| {
+            let digests = digests.iter().map(|d| (*d).to_owned()).collect();
+            let images = HashMap::from([("sha256:1".to_owned(), digests)]);
+            compare(&[known(1)], &[listed(1)], &images, Depth::ListedWithImages).look
+        };
+        assert!(with(&["app@sha256:a"]).is_empty());
+        assert_eq!(with(&["app@sha256:a", "mirror/app@sha256:b"]), [id(1)]);
     }
 }
