@@ -26,18 +26,8 @@ statements! {
     INSERT = "INSERT INTO jobs (id, kind, agent, watcher, spec, slot, operation_id, priority, run_after)
               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now() + make_interval(secs => $9))
               ON CONFLICT (slot) DO NOTHING";
-    /// Takes one job by id, if it is free. A lease that ran out is free, and counts as a takeover.
-    CLAIM = "UPDATE jobs
-                SET takeovers = takeovers + (state = 'running')::integer,
-                    state = 'running', lease_owner = $2, lease_epoch = lease_epoch + 1,
-                    lease_expires_at = now() + make_interval(secs => $3)
-              WHERE id = (SELECT id FROM jobs
-                           WHERE id = $1 AND kind = ANY ($4)
-                             AND ((state = 'queued' AND run_after <= now())
-                               OR (state = 'running' AND lease_expires_at < now()))
-                             FOR UPDATE SKIP LOCKED)
-              RETURNING id, agent, watcher, spec, operation_id, lease_epoch, takeovers, created_at";
-    /// Takes the next free jobs of one engine and kind.
+    /// Takes the next free jobs of one engine and kind. A lease that ran out is free, and counts
+    /// as a takeover.
     CLAIM_NEXT = "UPDATE jobs
                 SET takeovers = takeovers + (state = 'running')::integer,
                     state = 'running', lease_owner = $4, lease_epoch = lease_epoch + 1,
@@ -161,24 +151,6 @@ pub async fn insert(client: &impl GenericClient, job: &NewJob) -> Result<Inserte
 }
 
 impl Store {
-    /// Takes this job, if it is free, due and of a kind that the worker knows.
-    pub async fn claim_job(
-        &self,
-        job: JobId,
-        kinds: &[&str],
-        owner: Uuid,
-    ) -> Result<Option<LeasedJob>, StoreError> {
-        let client = self.client().await?;
-        let statement = client.prepare_cached(CLAIM).await?;
-        let row = client
-            .query_opt(
-                &statement,
-                &[&job.as_uuid(), &owner, &LEASE_TTL.as_secs_f64(), &kinds],
-            )
-            .await?;
-        row.map(|row| leased(&row, owner)).transpose()
-    }
-
     /// Takes at most `limit` free jobs of one engine and kind, in fair order.
     pub async fn claim_next_jobs(
         &self,

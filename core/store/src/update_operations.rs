@@ -169,22 +169,6 @@ pub async fn insert(client: &impl GenericClient, new: &NewOperation) -> Result<(
     Ok(())
 }
 
-/// The operation that is active for a container, if any.
-pub async fn active(
-    client: &impl GenericClient,
-    watcher: &WatcherRef,
-    container_name: &str,
-) -> Result<Option<OperationId>, StoreError> {
-    let statement = client.prepare_cached(ACTIVE_ONE).await?;
-    let row = client
-        .query_opt(
-            &statement,
-            &[&watcher.agent, &watcher.name, &container_name],
-        )
-        .await?;
-    Ok(row.map(|row| OperationId::from_uuid(row.get(0))))
-}
-
 impl Store {
     /// The operation that is active for a container, if any.
     pub async fn active_operation(
@@ -193,7 +177,14 @@ impl Store {
         container_name: &str,
     ) -> Result<Option<OperationId>, StoreError> {
         let client = self.client().await?;
-        active(&client, watcher, container_name).await
+        let statement = client.prepare_cached(ACTIVE_ONE).await?;
+        let row = client
+            .query_opt(
+                &statement,
+                &[&watcher.agent, &watcher.name, &container_name],
+            )
+            .await?;
+        Ok(row.map(|row| OperationId::from_uuid(row.get(0))))
     }
 
     /// One operation with everything its program needs, and the database's time.

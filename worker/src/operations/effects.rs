@@ -173,7 +173,7 @@ impl Program<'_> {
     /// stop, the lease is ours, and the service is down (reliability.md P2). The next turn finds
     /// the container started.
     pub(super) async fn start_ahead(&mut self) {
-        if self.started_ahead || !self.lease.is_held() || !self.keeps_running() {
+        if self.started_ahead || !self.lease.is_held() || !self.is_to_run() {
             return;
         }
         self.started_ahead = true;

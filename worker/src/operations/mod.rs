@@ -122,7 +122,11 @@ impl Operations {
         };
         match program::Program::new(&self.inner, engine, context, operation, now) {
             Ok(program) => program.run().await,
-            Err(why) => Outcome::Failed(why),
+            // Another version of the worker may read it.
+            Err(why) => Outcome::Later {
+                after: Duration::from_secs(60),
+                why,
+            },
         }
     }
 }

@@ -297,7 +297,10 @@ impl<'a> Program<'a> {
         }
         match judge(&seen, &gate, self.now()) {
             Verdict::Continue => {
-                self.pause(POLL).await;
+                // Not later than the window's end.
+                let left = gate.opened_at + gate.stability() - self.now();
+                let left = left.to_std().ok().filter(|left| !left.is_zero());
+                self.pause(left.map_or(POLL, |left| left.min(POLL))).await;
                 Ok(Err(Turn::Next))
             }
             Verdict::Passed(evidence) => Ok(Ok(Changes {
@@ -377,8 +380,8 @@ impl<'a> Program<'a> {
         }
     }
 
-    /// The restart policy that the container has when we do not interfere.
-    pub(super) fn keeps_running(&self) -> bool {
+    /// Whether the new container is to be started at all.
+    pub(super) fn is_to_run(&self) -> bool {
         self.prior() != Prior::Stopped
     }
 }

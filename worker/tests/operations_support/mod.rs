@@ -11,9 +11,10 @@ use plimsoll_domain::job::JobSpec;
 use plimsoll_domain::operation::OperationKind;
 use plimsoll_support::docker::Docker;
 use plimsoll_support::image::Image;
-use plimsoll_support::oracle::{End, Oracle, completed};
+use plimsoll_support::oracle::{End, Oracle, completed, row};
 use plimsoll_support::postgres::{Client, Database};
 use plimsoll_support::registry::Registry;
+use plimsoll_support::wait;
 use plimsoll_worker::docker::{Engine, EngineAddress};
 use plimsoll_worker::jobs::{EngineCapacity, Handlers, Runner, operation};
 use plimsoll_worker::operations::{CrashPoint, OperationSettings, Operations};
@@ -56,13 +57,7 @@ impl Worker {
 impl World {
     pub async fn new() -> Self {
         let database = Database::migrated().await;
-        let settings = StoreSettings {
-            url: database.url().to_owned().into(),
-            connections: 4,
-        };
-        let store = Store::new(&settings).expect("the URL is right");
-        // Redis is away in all of these tests: the sweep alone must do.
-        let queue = Queue::new(&"redis://127.0.0.1:1/".to_owned().into()).expect("a URL");
+        let app = app(database.url());
         let docker = Docker::connect().await;
         let oracle = Oracle::follow(&docker).await;
         Self {
@@ -72,7 +67,7 @@ impl World {
             watcher: WatcherRef::local(format!("engine-{}", docker.id())),
             docker,
             database,
-            app: App::new(store, queue, AppSettings::default()),
+            app,
         }
     }
 
@@ -82,12 +77,13 @@ impl World {
 
     pub fn worker_that(&self, crash_at: Option<CrashPoint>) -> Worker {
         let engine = Engine::new(EngineAddress::local()).expect("the local engine");
-        self.worker_on(engine, crash_at)
+        self.worker_on(&self.app, engine, crash_at)
     }
 
-    pub fn worker_on(&self, engine: Engine, crash_at: Option<CrashPoint>) -> Worker {
+    /// A worker that reaches database and engine its own way.
+    pub fn worker_on(&self, app: &App, engine: Engine, crash_at: Option<CrashPoint>) -> Worker {
         let operations = Operations::new(
-            self.app.clone(),
+            app.clone(),
             HashMap::from([(self.watcher.clone(), engine)]),
             Registries::new(Vec::new(), None).expect("no settings"),
             OperationSettings {
@@ -104,7 +100,7 @@ impl World {
             watcher: self.watcher.clone(),
             places: vec![(operation::KIND, 4)],
         };
-        let runner = Runner::new(self.app.clone(), Uuid::new_v4(), vec![capacity], handlers);
+        let runner = Runner::new(app.clone(), Uuid::new_v4(), vec![capacity], handlers);
         let shutdown = CancellationToken::new();
         Worker {
             task: tokio::spawn(runner.run(shutdown.clone())),
@@ -195,6 +191,20 @@ impl World {
         (end, completed(&self.rows, operation.as_uuid()).await)
     }
 
+    /// Waits for the phase, or the step that is about to be taken.
+    pub async fn reaches(&self, operation: OperationId, column: &str, value: &str) {
+        wait::until_true(value, Duration::from_secs(30), async || {
+            row(&self.rows, operation.as_uuid()).await[column] == value
+        })
+        .await;
+    }
+
+    pub async fn takeovers(&self, operation: OperationId) -> i32 {
+        let sql = "SELECT takeovers FROM jobs WHERE operation_id = $1";
+        let row = self.rows.query_one(sql, &[&operation.as_uuid()]).await;
+        row.expect("the job is kept").get(0)
+    }
+
     /// What now bears the name.
     pub async fn survivor(&self, container: &Deployed) -> Deployed {
         let found = self.docker.inspect(&container.name).await;
@@ -203,6 +213,17 @@ impl World {
             id: found.and_then(|found| found.id).expect("it is there"),
         }
     }
+}
+
+/// Use cases on a database of their own. Redis is away in all of these tests: the sweep must do.
+pub fn app(url: &str) -> App {
+    let settings = StoreSettings {
+        url: url.to_owned().into(),
+        connections: 4,
+    };
+    let store = Store::new(&settings).expect("the URL is right");
+    let queue = Queue::new(&"redis://127.0.0.1:1/".to_owned().into()).expect("a URL");
+    App::new(store, queue, AppSettings::default())
 }
 
 #[derive(Clone, Debug)]
