@@ -10,6 +10,7 @@ mod matrix;
 mod reads;
 mod replica;
 mod standalone;
+mod statements;
 mod stream;
 mod support;
 mod watch;
