@@ -18,6 +18,7 @@ use std::{collections::HashMap, time::Duration};
 
 use anyhow::Context;
 use plimsoll_app::App;
+use plimsoll_domain::ids::WatcherRef;
 pub use settings::WorkerSettings;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -74,10 +75,16 @@ pub async fn run(
         tasks.spawn(watchers::keep_schedule(watcher.clone(), shutdown.clone()));
         tasks.spawn(answer_reads(watcher.clone(), shutdown.clone()));
     }
-    let engines = watchers
+    let engines: HashMap<WatcherRef, Engine> = watchers
         .iter()
         .map(|(reference, watcher)| (reference.clone(), watcher.engine().clone()))
         .collect();
+    tasks.spawn(reconcilers::run(
+        app.clone(),
+        engines.clone(),
+        settings.retention,
+        shutdown.clone(),
+    ));
     let operations = Operations::new(
         app.clone(),
         engines,

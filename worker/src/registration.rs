@@ -25,9 +25,6 @@ const RETRY: Duration = Duration::from_secs(1);
 /// replicas that keep copies have looked by then, or start over.
 const FORGET: f64 = 7.0 * 24.0 * 60.0 * 60.0;
 const HOUSEKEEPING: Duration = Duration::from_secs(600);
-const EVENTS_KEPT_SECONDS: f64 = 24.0 * 60.0 * 60.0;
-const EVENTS_KEPT: i64 = 50_000;
-const JOBS_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Says that the worker is there until `shutdown`, then that it has left. A database that is away
 /// is waited for.
@@ -114,7 +111,7 @@ async fn introduce(
     components::replace(&client, ComponentKind::Trigger, agent, &triggers).await
 }
 
-/// Forgets what is over, at intervals. Any number of workers may do it.
+/// Forgets workers and containers that are gone, at intervals. Any number of workers may do it.
 pub(crate) async fn keep_house(app: App, shutdown: CancellationToken) {
     loop {
         tokio::select! {
@@ -125,10 +122,6 @@ pub(crate) async fn keep_house(app: App, shutdown: CancellationToken) {
         let done = async {
             store.expire_workers(FORGET).await?;
             store.forget_removed_containers(FORGET).await?;
-            store
-                .expire_events(EVENTS_KEPT_SECONDS, EVENTS_KEPT)
-                .await?;
-            store.expire_jobs(JOBS_KEPT).await?;
             Ok::<_, StoreError>(())
         };
         if let Err(error) = done.await {

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::{
     docker::{EngineAddress, EngineSettings},
     operations::OperationSettings,
+    reconcilers::Retention,
     registry::{Options, RegistrySettings},
     watchers::WatcherSettings,
 };
@@ -43,12 +44,6 @@ pub struct TriggerSettings {
     pub kind: String,
     pub name: String,
     pub configuration: Value,
-}
-
-/// How long what is over is kept.
-#[derive(Clone, Copy, Debug)]
-pub struct Retention {
-    pub operations: Duration,
 }
 
 impl WorkerSettings {
@@ -95,6 +90,7 @@ impl WorkerSettings {
                 operations: Duration::from_secs(
                     u64::from(settings.update.operation_retention_days) * 24 * 60 * 60,
                 ),
+                ..Retention::default()
             },
         })
     }
