@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use plimsoll_domain::{
     assessment::{MaturityLevel, TimeState, UpdateKindName},
     container::{ContainerState, SemverDiff},
+    ids::ContainerId,
     view::{ViewContext, time_state, view},
 };
 use plimsoll_store::inventory::{InventoryDelta, StoredContainer};
@@ -98,11 +99,27 @@ pub struct Totals {
     pub mature: usize,
 }
 
+impl Totals {
+    fn of(entries: &[Arc<Entry>]) -> Self {
+        let mut totals = Self {
+            total: entries.len(),
+            ..Self::default()
+        };
+        for entry in entries {
+            totals.running += usize::from(entry.state.facts.is_running());
+            totals.updates_available += usize::from(entry.update_available);
+            totals.hot += usize::from(entry.maturity == Some(MaturityLevel::Hot));
+            totals.mature += usize::from(entry.maturity == Some(MaturityLevel::Mature));
+        }
+        totals
+    }
+}
+
 /// All containers at one moment, ordered by name.
 #[derive(Debug, Default)]
 pub struct Inventory {
     entries: Vec<Arc<Entry>>,
-    by_id: HashMap<String, usize>,
+    by_id: Arc<HashMap<String, usize>>,
     totals: Totals,
     everything: OnceLock<Rendered>,
 }
@@ -131,20 +148,10 @@ impl Inventory {
             .enumerate()
             .map(|(position, entry)| (entry.id().to_owned(), position))
             .collect();
-        let mut totals = Totals {
-            total: entries.len(),
-            ..Totals::default()
-        };
-        for entry in &entries {
-            totals.running += usize::from(entry.state.facts.is_running());
-            totals.updates_available += usize::from(entry.update_available);
-            totals.hot += usize::from(entry.maturity == Some(MaturityLevel::Hot));
-            totals.mature += usize::from(entry.maturity == Some(MaturityLevel::Mature));
-        }
         Self {
+            totals: Totals::of(&entries),
+            by_id: Arc::new(by_id),
             entries,
-            by_id,
-            totals,
             everything: OnceLock::new(),
         }
     }
@@ -161,31 +168,44 @@ impl Inventory {
         if delta.changed.is_empty() && delta.gone.is_empty() && before == at {
             return None;
         }
-        let mut fresh: HashMap<String, Arc<Entry>> = delta
-            .changed
-            .into_iter()
-            .map(|c| {
-                let entry = Entry::new(c.xid, c.state, context, at);
-                (entry.id().to_owned(), Arc::new(entry))
-            })
-            .collect();
-        let mut different = !fresh.is_empty();
-        let mut entries = Vec::with_capacity(self.entries.len() + fresh.len());
-        for old in &self.entries {
-            if let Some(new) = fresh.remove(old.id()) {
-                entries.push(new);
-            } else if delta.gone.iter().any(|gone| *gone == old.state.facts.id) {
-                different = true;
-            } else if at != before && time_state(&old.state, context, at) != old.time {
-                different = true;
-                let state = old.state.clone();
-                entries.push(Arc::new(Entry::new(old.xid, state, context, at)));
-            } else {
-                entries.push(old.clone());
+        let mut entries = self.entries.clone();
+        let mut different = false;
+        // Rows of containers that are gone are read again while an older transaction is open.
+        let known = |gone: &ContainerId| self.by_id.contains_key(gone.as_str());
+        let mut reordered = delta.gone.iter().any(known);
+        let mut added = Vec::new();
+        for StoredContainer { xid, state } in delta.changed {
+            different = true;
+            let entry = Arc::new(Entry::new(xid, state, context, at));
+            match self.by_id.get(entry.id()) {
+                Some(position) => {
+                    reordered |= self.entries[*position].by_name(&entry) != Ordering::Equal;
+                    entries[*position] = entry;
+                }
+                None => added.push(entry),
             }
         }
-        entries.extend(fresh.into_values());
-        different.then(|| Self::of(entries))
+        if before != at {
+            for entry in &mut entries {
+                if time_state(&entry.state, context, at) != entry.time {
+                    different = true;
+                    let state = entry.state.clone();
+                    *entry = Arc::new(Entry::new(entry.xid, state, context, at));
+                }
+            }
+        }
+        if reordered || !added.is_empty() {
+            entries.retain(|entry| !delta.gone.contains(&entry.state.facts.id));
+            entries.append(&mut added);
+            return Some(Self::of(entries));
+        }
+        // The common case under load: what is there changes, and nothing moves.
+        different.then(|| Self {
+            totals: Totals::of(&entries),
+            by_id: self.by_id.clone(),
+            entries,
+            everything: OnceLock::new(),
+        })
     }
 
     /// Whether this holds the row of that very transaction.
@@ -209,5 +229,133 @@ impl Inventory {
     /// The answer that lists everything, made by `render` at the first call for this inventory.
     pub fn everything(&self, render: impl FnOnce() -> Rendered) -> &Rendered {
         self.everything.get_or_init(render)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use plimsoll_store::inventory::Mark;
+    use serde_json::json;
+
+    use super::*;
+
+    fn start() -> DateTime<Utc> {
+        "2026-01-01T00:00:00Z".parse().unwrap()
+    }
+
+    fn stored(number: usize, name: &str, status: &str, xid: i64) -> StoredContainer {
+        let state = serde_json::from_value(json!({
+            "facts": {
+                "id": format!("{number:064x}"),
+                "name": name,
+                "watcher": {"agent": "", "name": "local"},
+                "status": status,
+                "image": {
+                    "id": "sha256:1",
+                    "registry": {"name": "hub", "url": "https://x/v2"},
+                    "name": "app",
+                    "tag": {"value": "1.0.0", "semver": true, "tagPrecision": "specific"},
+                    "digest": {"watch": false},
+                    "architecture": "amd64",
+                    "os": "linux",
+                },
+            },
+            "identityKey": format!("::local::{name}"),
+            "firstSeenAt": "2025-12-01T00:00:00.000Z",
+        }));
+        StoredContainer {
+            xid,
+            state: state.unwrap(),
+        }
+    }
+
+    fn delta(changed: Vec<StoredContainer>, gone: Vec<ContainerId>) -> InventoryDelta {
+        InventoryDelta {
+            mark: Mark {
+                xmin: 0,
+                access_version: 0,
+                read_at: start(),
+            },
+            changed,
+            gone,
+        }
+    }
+
+    /// What a client can see of it.
+    fn shown(inventory: &Inventory) -> (Vec<(String, Bytes)>, Totals) {
+        let entries = inventory.entries().iter().map(|entry| {
+            let found = inventory.get(entry.id()).expect("the index knows it");
+            assert!(Arc::ptr_eq(found, entry));
+            (entry.id().to_owned(), entry.json.clone())
+        });
+        (entries.collect(), inventory.totals())
+    }
+
+    #[test]
+    fn an_inventory_that_was_updated_equals_one_that_was_read_whole() {
+        let context = ViewContext::default();
+        let mut truth: HashMap<usize, StoredContainer> = HashMap::new();
+        let mut inventory = Inventory::default();
+        let mut dice = 7u64;
+        let mut roll = |sides: u64| {
+            dice = dice
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            (dice >> 33) % sides
+        };
+        for xid in 0..300 {
+            let (mut changed, mut gone) = (Vec::new(), Vec::new());
+            for _ in 0..roll(4) {
+                let number = roll(20) as usize;
+                let status = ["running", "exited"][roll(2) as usize];
+                let name = format!("name-{}", roll(6));
+                let container = stored(number, &name, status, xid);
+                let id = container.state.facts.id.clone();
+                changed.retain(|c: &StoredContainer| c.state.facts.id != id);
+                gone.retain(|g| *g != id);
+                if roll(4) == 0 {
+                    truth.remove(&number);
+                    gone.push(id);
+                } else {
+                    truth.insert(number, container.clone());
+                    changed.push(container);
+                }
+            }
+            let delta = delta(changed, gone);
+            if let Some(updated) = inventory.updated(delta, &context, start(), start()) {
+                inventory = updated;
+            }
+            let whole = Inventory::new(truth.values().cloned().collect(), &context, start());
+            assert_eq!(shown(&inventory), shown(&whole), "after step {xid}");
+        }
+        assert!(!truth.is_empty());
+    }
+
+    #[test]
+    fn time_alone_changes_what_depends_on_it_and_nothing_else() {
+        let context = ViewContext::default();
+        let mut waiting = stored(1, "waiting", "running", 1);
+        waiting.state.result = serde_json::from_value(json!({"tag": "1.1.0"})).unwrap();
+        waiting.state.update_detected_at = Some(start());
+        waiting.state.policy =
+            serde_json::from_value(json!({"maturityMode": "mature", "maturityMinAgeDays": 2}))
+                .unwrap();
+        let quiet = stored(2, "quiet", "running", 1);
+        let first = Inventory::new(vec![waiting, quiet], &context, start());
+        assert_eq!(first.totals().updates_available, 0);
+
+        let nothing = || delta(Vec::new(), Vec::new());
+        let soon = start() + TimeDelta::seconds(1);
+        assert!(first.updated(nothing(), &context, start(), soon).is_none());
+        let later = start() + TimeDelta::days(2);
+        let second = first.updated(nothing(), &context, start(), later).unwrap();
+        assert_eq!(second.totals().updates_available, 1);
+        assert_eq!(second.totals().mature, 1);
+        let same = |name: usize| {
+            let id = format!("{name:064x}");
+            Arc::ptr_eq(first.get(&id).unwrap(), second.get(&id).unwrap())
+        };
+        assert!(same(2) && !same(1));
     }
 }
