@@ -11,12 +11,14 @@ mod health;
 mod metrics;
 pub mod middleware;
 pub mod openapi;
+mod owner;
 mod probe;
 mod server;
 mod settings;
 mod state;
 
 pub use health::Health;
+pub use owner::prepare_access;
 pub use probe::{ProbeAnswer, probe};
 pub use server::serve;
 pub use settings::{ApiSettings, MetricsAccess, RateLimitKey, SameSite};

@@ -1,12 +1,11 @@
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use plimsoll_api::{configuration, drydock};
-use plimsoll_app::{App, AppError, Queue, Store, access::GeneratedOwner, store::StoreSettings};
+use plimsoll_app::{App, Queue, Store, store::StoreSettings};
 use plimsoll_runtime::{CommonArgs, Runtime, SETTINGS_HELP};
-use secrecy::{ExposeSecret, SecretString};
-use tokio_util::sync::CancellationToken;
+use secrecy::SecretString;
 
 /// The HTTP API of Plimsoll, which keeps fleets of Docker containers up to date.
 ///
@@ -81,7 +80,10 @@ async fn serve(common: &CommonArgs) -> anyhow::Result<()> {
     );
     tracing::info!(%address, "serving");
     // Beside the requests: nothing at start waits for Postgres.
-    tokio::spawn(prepare_access(app.clone(), runtime.shutdown.clone()));
+    tokio::spawn(plimsoll_api::prepare_access(
+        app.clone(),
+        runtime.shutdown.clone(),
+    ));
     plimsoll_api::serve(
         app,
         configuration::api_settings(settings),
@@ -90,37 +92,6 @@ async fn serve(common: &CommonArgs) -> anyhow::Result<()> {
     )
     .await?;
     Ok(())
-}
-
-/// Makes accounts, and prints the owner's password if there was none before.
-async fn prepare_access(app: App, shutdown: CancellationToken) {
-    let mut pause = Duration::from_millis(200);
-    loop {
-        match app.ensure_owner().await {
-            Ok(owner) => {
-                if let Some(owner) = owner {
-                    announce(&owner);
-                }
-                return;
-            }
-            Err(AppError::Unavailable { .. }) => {}
-            Err(error) => tracing::error!(%error, "accounts could not be made"),
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(5)),
-        }
-    }
-}
-
-/// To the terminal and not to the log, which is kept and shipped.
-fn announce(owner: &GeneratedOwner) {
-    eprintln!(
-        "\n  No user is configured, so one was made. The password is shown this once:\n\n    \
-         user      {}\n    password  {}\n",
-        owner.username,
-        owner.password.expose_secret()
-    );
 }
 
 async fn migrate(common: &CommonArgs) -> anyhow::Result<()> {

@@ -8,7 +8,10 @@ mod services;
 mod supervisor;
 
 use anyhow::Context;
+use plimsoll_api::configuration;
+use plimsoll_app::App;
 use plimsoll_runtime::CommonArgs;
+use plimsoll_worker::WorkerSettings;
 use tokio::net::TcpListener;
 
 use services::Services;
@@ -30,11 +33,30 @@ pub async fn run(args: &CommonArgs) -> anyhow::Result<()> {
         move || services.start(&settings).map(|()| services)
     })
     .await??;
-    let (store, _queue) = services.connect(&settings).await?;
+    let (store, queue) = services.connect(&settings).await?;
     plimsoll_store::migrate(&store).await?;
-    tracing::info!("listening on http://{}", listener.local_addr()?);
-    runtime.shutdown.cancelled().await;
+    let app = App::new(store, queue, configuration::app_settings(&settings)?);
+    let worker_settings = WorkerSettings::from_settings(&settings)?;
+    // One that fails ends the other: half of Plimsoll must not look like the whole.
+    let shutdown = &runtime.shutdown;
+    tokio::spawn(plimsoll_api::prepare_access(app.clone(), shutdown.clone()));
+    println!("Plimsoll is ready: http://{}", listener.local_addr()?);
+    let api_settings = configuration::api_settings(&settings);
+    let api = plimsoll_api::serve(app.clone(), api_settings, listener, shutdown.clone());
+    let worker = plimsoll_worker::run(app, worker_settings, shutdown.clone());
+    let ended = tokio::try_join!(
+        async {
+            let ended = api.await.context("the API ended");
+            shutdown.cancel();
+            ended
+        },
+        async {
+            let ended = worker.await.context("the worker ended");
+            shutdown.cancel();
+            ended
+        },
+    );
     tokio::task::spawn_blocking(move || drop(services)).await?;
     tracing::info!("stopped");
-    Ok(())
+    ended.map(|_| ())
 }
