@@ -1,7 +1,7 @@
 # `make run` and `make test` are all that a newcomer needs; they install what is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz fmt lint check services
+.PHONY: help run test demo fuzz fmt lint check services
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -13,6 +13,10 @@ run: ## Plimsoll on 127.0.0.1:3000, with its data in .plimsoll/
 
 test: services ## formatting, lints and every test
 	@scripts/test
+
+demo: services ## watch, update and automatic rollback, to look at
+	@cargo build --locked -p plimsoll -p plimsoll-tests --bin plimsoll --bin demo
+	@"$${CARGO_TARGET_DIR:-target}/debug/demo"
 
 fuzz: ## the property tests, with a hundred times as many cases
 	PROPTEST_CASES=$${PROPTEST_CASES:-25600} cargo test --locked --release -p plimsoll-domain

@@ -86,6 +86,20 @@ impl Docker {
         self.run_with(name, body).await
     }
 
+    /// As [`Docker::run`], with labels besides the test's own.
+    pub async fn run_labelled(&self, name: &str, image: &str, labels: &[(&str, &str)]) -> String {
+        let labels = labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        let body = ContainerCreateBody {
+            image: Some(image.into()),
+            labels: Some(labels),
+            ..Default::default()
+        };
+        self.run_with(name, body).await
+    }
+
     /// As [`Docker::run`], from a full description; the test's labels are added.
     pub async fn run_with(&self, name: &str, body: ContainerCreateBody) -> String {
         let id = self.create(name, body).await;

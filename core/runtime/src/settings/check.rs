@@ -5,21 +5,9 @@ use secrecy::ExposeSecret;
 use super::leaf::TrustProxy;
 use super::tree::{SameSite, Settings};
 
-/// Registry types that are understood. The others of Drydock's need a token service of their own.
-pub const REGISTRY_TYPES: &[&str] = &[
-    "artifactory",
-    "codeberg",
-    "custom",
-    "forgejo",
-    "ghcr",
-    "gitea",
-    "gitlab",
-    "harbor",
-    "hub",
-    "lscr",
-    "nexus",
-    "quay",
-];
+/// Registry types that are understood: everything else that speaks the OCI distribution protocol
+/// with a password is `custom`.
+pub const REGISTRY_TYPES: &[&str] = &["custom", "ghcr", "gitlab", "harbor", "hub", "quay"];
 
 /// What contradicts what, each naming the settings. Names are given without a prefix's variants:
 /// as `PLIMSOLL_…`.

@@ -363,7 +363,7 @@ sections! {
     pub struct Update {
         /// Updates that one worker runs at the same time. 0: no limit.
         pub max_concurrent: u16 = 0,
-        /// How long a container without a healthcheck must run before its update counts as done, at least a second. The label `dd.rollback.window` overrides it.
+        /// How long a container without a healthcheck must run before its update counts as done, at least a second. The label `dd.update.stability`, in seconds, overrides it.
         pub post_start_liveness_grace_ms: Millis = Millis::new(10_000),
         /// Days that ended operations are kept.
         pub operation_retention_days: u32 = 30,
