@@ -19,7 +19,7 @@ use crate::{
     operations::OperationSettings,
     reconcilers::Retention,
     registry::{Options, RegistrySettings},
-    watchers::WatcherSettings,
+    watchers::{LabelScope, WatcherSettings},
 };
 
 /// Everything that one worker process needs to know.
@@ -137,8 +137,21 @@ fn watcher_settings(
             configured::MaturityMode::Mature => MaturityMode::Mature,
         },
         maturity_min_age_days: watcher.maturity_min_age_days,
+        scope: scope(&reference, watcher)?,
         ..WatcherSettings::new(reference, address, schedule)
     })
+}
+
+fn scope(
+    reference: &WatcherRef,
+    watcher: &configured::Watcher,
+) -> anyhow::Result<Option<LabelScope>> {
+    let parse = |text: &String| {
+        LabelScope::parse(text).with_context(|| {
+            format!("the scope of the watcher {reference} must be a label: `key` or `key=value`")
+        })
+    };
+    watcher.scope.as_ref().map(parse).transpose()
 }
 
 /// `DOCKER_HOST` is the place of the watcher `local`, unless that has one of its own.

@@ -22,7 +22,7 @@ use plimsoll_domain::{
     job::JobSpec,
 };
 pub use schedule::keep_schedule;
-pub use settings::WatcherSettings;
+pub use settings::{LabelScope, WatcherSettings};
 
 use crate::{docker::Engine, registry::Registries};
 
