@@ -287,7 +287,7 @@ async fn every_network_is_attached_again() {
 }
 
 #[tokio::test]
-async fn a_network_that_is_gone_brings_the_old_container_back() {
+async fn a_network_that_is_gone_fails_before_anything_is_touched() {
     let world = World::new().await;
     let _worker = world.worker();
     let app = world
@@ -305,9 +305,9 @@ async fn a_network_that_is_gone_brings_the_old_container_back() {
     let target = world.push("1.1.0", Image::app("1.1.0")).await;
     let operation = world.request_update(&app, &target).await;
     let (end, row) = world.judged(operation).await;
-    assert_eq!(end, End::RolledBack);
-    let reason = row["rollback_reason"].as_str().unwrap();
-    assert!(reason.contains("network"), "{reason}");
+    assert_eq!(end, End::Failed);
+    let error = row["last_error"].as_str().unwrap();
+    assert!(error.contains("extra does not exist"), "{error}");
 }
 
 #[tokio::test]

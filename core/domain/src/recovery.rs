@@ -17,6 +17,8 @@ pub const POISON_TAKEOVERS: u32 = 5;
 pub const PARK_TAKEOVERS: u32 = 10;
 /// How often the old container is stopped before the update gives up on it (reliability.md F-4).
 pub const MAX_STOPS: u32 = 2;
+/// How often a new container that does not come out as planned is made again.
+pub const MAX_CREATIONS: u32 = 3;
 
 /// What the old container was doing when the operation began, and what the surviving one does
 /// afterwards (reliability.md F-8).
@@ -145,6 +147,8 @@ pub struct Facts {
     pub takeovers: u32,
     /// Stops of the old container under this lease.
     pub stops: u32,
+    /// Creations of the new container under this lease.
+    pub creations: u32,
     /// Starts of the old container in this attempt at rolling back.
     pub restarts: u32,
     pub settled: Settled,
@@ -220,6 +224,7 @@ pub enum Cause {
     NewGone,
     OldWillNotStop,
     OldExitsAgain,
+    NewIncomplete,
     TooManyTakeovers,
 }
 
@@ -232,6 +237,7 @@ impl Cause {
             Cause::NewGone => "the new container was removed by someone else",
             Cause::OldWillNotStop => "the old container keeps running although it was stopped",
             Cause::OldExitsAgain => "the old container exits again after it was started",
+            Cause::NewIncomplete => "the new container cannot be attached to all its networks",
             Cause::TooManyTakeovers => "too many workers ended while they worked on it",
         }
     }
@@ -300,6 +306,7 @@ fn renamed(facts: &Facts, seen: &Seen) -> Step {
     }
     match (seen.new, seen.old) {
         (Some(new), _) if new.made == Made::Complete => Step::Record(Phase::NewCreated),
+        (Some(_), _) if facts.creations >= MAX_CREATIONS => Step::Rollback(Cause::NewIncomplete),
         (Some(_), _) => Step::Act(Action::RemoveNew),
         (None, None) => Step::Rollback(Cause::OldGone),
         (None, Some(_)) if seen.name == NameHolder::Foreign => Step::Rollback(Cause::NameTaken),

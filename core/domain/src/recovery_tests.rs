@@ -19,6 +19,7 @@ fn facts(phase: Phase) -> Facts {
         prepared: Prepared::Yes,
         takeovers: 0,
         stops: 0,
+        creations: 0,
         restarts: 0,
         settled: Settled::Yes,
         attempt: Attempt::Begun,
@@ -175,10 +176,12 @@ struct Model {
     seen: Seen,
     facts: Facts,
     own_restart: RestartPolicy,
+    /// How every new container comes out.
+    outcome: Made,
 }
 
 impl Model {
-    fn new(prior: Prior, own_restart: RestartPolicy) -> Self {
+    fn new(prior: Prior, own_restart: RestartPolicy, outcome: Made) -> Self {
         let run = match prior {
             Prior::Running => Run::Running,
             Prior::Paused => Run::Paused,
@@ -200,6 +203,7 @@ impl Model {
                 ..facts(Phase::Prepare)
             },
             own_restart,
+            outcome,
         }
     }
 
@@ -218,9 +222,10 @@ impl Model {
             }
             Action::CreateNew => {
                 assert_eq!(seen.name, NameHolder::Nobody);
+                self.facts.creations += 1;
                 seen.new = Some(SeenNew {
                     run: Run::Created,
-                    made: Made::Complete,
+                    made: self.outcome,
                     started: false,
                 });
                 seen.name = NameHolder::Ours;
@@ -271,6 +276,7 @@ impl Model {
         self.facts.takeovers += 1;
         self.facts.prepared = Prepared::NotYet;
         self.facts.stops = 0;
+        self.facts.creations = 0;
         self.facts.restarts = 0;
         self.facts.attempt = Attempt::Inherited;
     }
@@ -312,9 +318,10 @@ proptest! {
     fn every_program_ends_well_whatever_dies(
         prior in prop_oneof![Just(Prior::Running), Just(Prior::Paused), Just(Prior::Stopped)],
         own in prop_oneof![Just(RestartPolicy::Own), Just(RestartPolicy::OwnIsNo)],
+        outcome in prop_oneof![4 => Just(Made::Complete), 1 => Just(Made::Incomplete)],
         sky in proptest::collection::vec(weather(), 0..40),
     ) {
-        let mut model = Model::new(prior, own);
+        let mut model = Model::new(prior, own, outcome);
         let mut sky = sky.into_iter();
         let mut steps = 0;
         let end = loop {

@@ -74,6 +74,7 @@ impl Program<'_> {
     }
 
     async fn create_new(&mut self) -> Result<(), StepError> {
+        self.creations += 1;
         let Some(plan) = &self.plan else {
             return Err(StepError::Refused(
                 "the operation is not prepared".to_owned(),

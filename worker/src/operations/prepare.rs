@@ -13,7 +13,7 @@ use plimsoll_domain::{
     labels::UserLabels,
     operation::{OperationKind, Phase},
     recovery::{Prepared, Prior},
-    spec::{AutoRemove, SpecInput, dependants, plan, repo_digest},
+    spec::{AutoRemove, NewSpec, SpecInput, dependants, plan, repo_digest},
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -103,6 +103,7 @@ impl Program<'_> {
             changed_paths: &changed_paths,
         })
         .map_err(|refusal| StepError::Refused(refusal.to_string()))?;
+        self.refuse_missing_networks(&spec).await?;
         let snapshot = Snapshot {
             prior: prior_of(&container),
             repo_digest: own_repo_digest(&container, &old_image),
@@ -338,6 +339,22 @@ impl Program<'_> {
             .await?;
         let found = dependants(container, inspections.iter().flatten());
         Ok(found.into_iter().map(|dependant| dependant.name).collect())
+    }
+
+    /// The engine accepts a network that does not exist, until the container is to be started.
+    async fn refuse_missing_networks(&self, spec: &NewSpec) -> Result<(), StepError> {
+        for network in &spec.extra_networks {
+            match self.engine.inspect_network(network.target()).await {
+                Err(error) if error.is_not_found() => {
+                    return Err(StepError::Refused(format!(
+                        "its network {} does not exist any more",
+                        network.name
+                    )));
+                }
+                other => other.map(drop)?,
+            }
+        }
+        Ok(())
     }
 
     /// They would be left with a namespace that is gone (reliability.md S17).

@@ -34,6 +34,10 @@ use crate::{
 const POLL: Duration = Duration::from_millis(200);
 /// How long the old container must stay up, after it was started again, to count as running.
 const SETTLE: Duration = Duration::from_secs(1);
+/// How long something that should pass by itself is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often in a row an action may succeed without having its effect.
+const MAX_REPEATS: u32 = 5;
 
 /// One operation under one lease.
 pub(super) struct Program<'a> {
@@ -50,10 +54,14 @@ pub(super) struct Program<'a> {
     pub(super) prepared: Prepared,
     pub(super) preparations: u32,
     pub(super) stops: u32,
+    pub(super) creations: u32,
     pub(super) restarts: u32,
     pub(super) old_started: Option<Instant>,
     pub(super) attempt: Attempt,
     pub(super) trouble: Option<(Action, u32)>,
+    /// The last action that succeeded, and how often in a row.
+    done: Option<(Action, u32)>,
+    waiting: Option<Instant>,
     pub(super) away: Option<Away>,
     /// The engine was away since the gate opened: a restart may not be the container's fault.
     pub(super) engine_came_back: bool,
@@ -107,10 +115,13 @@ impl<'a> Program<'a> {
             prepared: Prepared::NotYet,
             preparations: 0,
             stops: 0,
+            creations: 0,
             restarts: 0,
             old_started: None,
             attempt: Attempt::Inherited,
             trouble: None,
+            done: None,
+            waiting: None,
             away: None,
             engine_came_back: false,
             started_ahead: false,
@@ -179,6 +190,12 @@ impl<'a> Program<'a> {
                 }
                 Step::Wait => {
                     self.flush(pending.take()).await?;
+                    let since = *self.waiting.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= PATIENCE {
+                        self.waiting = None;
+                        let why = "the engine does not finish removing a container";
+                        return self.cannot(why, &view).await;
+                    }
                     self.pause(POLL).await;
                     return Ok(Turn::Next);
                 }
@@ -211,6 +228,7 @@ impl<'a> Program<'a> {
             prepared: self.prepared,
             takeovers: self.takeovers,
             stops: self.stops,
+            creations: self.creations,
             restarts: self.restarts,
             settled,
             attempt: self.attempt,
@@ -341,7 +359,19 @@ impl<'a> Program<'a> {
         match result {
             Ok(Turn::Next) => {
                 self.trouble = None;
-                Ok(Turn::Next)
+                self.waiting = None;
+                let repeats = match self.done {
+                    Some((same, count)) if same == action => count + 1,
+                    _ => 1,
+                };
+                self.done = Some((action, repeats));
+                if repeats < MAX_REPEATS {
+                    return Ok(Turn::Next);
+                }
+                self.done = None;
+                let why =
+                    format!("the engine says that it did {action}, and shows that it did not");
+                self.cannot(&why, view).await
             }
             Ok(end) => Ok(end),
             Err(StepError::Engine(error)) if error.is_engine_away() => {
