@@ -20,7 +20,7 @@ pub struct Outcome {
     /// In their order.
     pub phases: Vec<String>,
     pub reason: String,
-    pub error: String,
+    pub last_log: String,
 }
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -114,7 +114,7 @@ impl App {
             status: text(&ended["status"]),
             phases,
             reason: text(&ended["rollbackReason"]),
-            error: text(&ended["lastError"]),
+            last_log: text(&ended["lastLog"]),
         })
     }
 

@@ -89,17 +89,17 @@ async fn demonstrate() -> Result<(), String> {
         status,
         phases,
         reason,
-        error,
+        last_log,
     } = &outcome;
     say(&format!("reason:          {reason}"));
-    say(&format!("last log lines:  {error}"));
+    say(&format!("last log lines:  {last_log}"));
     ensure("the update is rolled back", status == "rolled-back")?;
     ensure(
         "the rollback shows in the phases",
         phases.iter().any(|phase| phase == "rollback-started"),
     )?;
     ensure("there is a reason", !reason.is_empty())?;
-    ensure("the last log lines are kept", error.contains(LAST_WORDS))?;
+    ensure("the last log lines are kept", last_log.contains(LAST_WORDS))?;
     ensure("1.1.0 runs again", runs(&docker, &name, "1.1.0").await)?;
     ensure("nothing else is left", docker.containers().await.len() == 1)?;
     show_containers(&docker)
