@@ -59,12 +59,25 @@ impl World {
         let database = Database::migrated().await;
         let app = app(database.url());
         let docker = Docker::connect().await;
+        let watcher = WatcherRef::local(format!("engine-{}", docker.id()));
+        Self::with(database, docker, app, watcher).await
+    }
+
+    /// As the binary finds it: its watcher of the local engine is named `local`.
+    pub async fn of_the_binary() -> Self {
+        let database = Database::migrated().await;
+        let app = app(database.url());
+        let docker = Docker::connect().await;
+        Self::with(database, docker, app, WatcherRef::local("local")).await
+    }
+
+    async fn with(database: Database, docker: Docker, app: App, watcher: WatcherRef) -> Self {
         let oracle = Oracle::follow(&docker).await;
         Self {
             oracle,
             registry: Registry::start().await,
             rows: database.client().await,
-            watcher: WatcherRef::local(format!("engine-{}", docker.id())),
+            watcher,
             docker,
             database,
             app,

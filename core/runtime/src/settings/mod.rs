@@ -292,7 +292,7 @@ impl Reader {
         if let Some((_, path)) = PLAIN.iter().find(|(plain, _)| *plain == stem) {
             return Some((path.iter().map(|s| (*s).to_owned()).collect(), from_file));
         }
-        if name == "PLIMSOLL_CONFIG" {
+        if name == "PLIMSOLL_CONFIG" || name == CRASH_AT {
             return None;
         }
         let (prefix, short) = ["PLIMSOLL_", "DD_"]
@@ -396,6 +396,9 @@ fn is_foreign_registry(name: &str) -> bool {
         !REGISTRY_TYPES.contains(&kind.to_ascii_lowercase().as_str())
     })
 }
+
+/// Not a setting: where a test wants the worker to die (`worker/src/operations/crash_point.rs`).
+const CRASH_AT: &str = "PLIMSOLL_TEST_CRASH_AT";
 
 fn unknown(name: &str, nearest: Option<String>) -> String {
     match nearest {
