@@ -10,9 +10,14 @@ use plimsoll_support::wait;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Without a watcher: the engine's containers belong to other tests.
+fn plimsoll() -> Server {
+    Server::all_in_one().env("PLIMSOLL_LOCAL_WATCHER", "false")
+}
+
 async fn started() -> Server {
-    let server = Server::all_in_one().spawn();
-    server.wait_for_log("listening on", LIMIT).await;
+    let server = plimsoll().spawn();
+    server.wait_for_log("Plimsoll is ready", LIMIT).await;
     server
 }
 
@@ -53,7 +58,7 @@ async fn it_starts_again_at_once_after_being_killed() {
     server.kill();
     server.start();
     wait::until_true("the second start", LIMIT, || async {
-        server.log().matches("listening on").count() == 2
+        server.log().matches("Plimsoll is ready").count() == 2
     })
     .await;
 }
@@ -61,7 +66,7 @@ async fn it_starts_again_at_once_after_being_killed() {
 #[tokio::test]
 async fn a_second_instance_on_the_same_data_is_refused_by_name() {
     let first = started().await;
-    let mut second = Server::all_in_one()
+    let mut second = plimsoll()
         .env("PLIMSOLL_DATA_DIR", first.data_dir().display())
         .spawn();
     let status = wait::until("the refusal", LIMIT, || {
@@ -105,7 +110,7 @@ async fn it_stops_in_order_when_asked() {
 #[tokio::test]
 async fn a_taken_port_is_named() {
     let first = started().await;
-    let mut second = Server::all_in_one()
+    let mut second = plimsoll()
         .env("PLIMSOLL_LISTEN", format!("127.0.0.1:{}", first.port()))
         .spawn();
     let status = wait::until("the refusal", LIMIT, || {
@@ -120,9 +125,7 @@ async fn a_taken_port_is_named() {
 
 #[tokio::test]
 async fn an_unknown_setting_ends_the_start_and_is_named() {
-    let mut server = Server::all_in_one()
-        .env("PLIMSOLL_SERVER_PROT", "1")
-        .spawn();
+    let mut server = plimsoll().env("PLIMSOLL_SERVER_PROT", "1").spawn();
     let status = wait::until("the refusal", LIMIT, || {
         let status = server.exited();
         async move { status }
@@ -133,5 +136,33 @@ async fn an_unknown_setting_ends_the_start_and_is_named() {
     assert!(
         log.contains("PLIMSOLL_SERVER_PROT") && log.contains("PLIMSOLL_SERVER_PORT"),
         "{log}"
+    );
+}
+
+#[tokio::test]
+async fn what_was_stored_is_there_after_a_crash_and_the_password_is_shown_once() {
+    let mut server = started().await;
+    server.wait_for_log("password", LIMIT).await;
+    server.wait_healthy(LIMIT).await;
+    server.kill();
+    server.start();
+    server.wait_healthy(LIMIT).await;
+    // The owner is known again: nothing is generated a second time, before it is ready or after.
+    wait::until_true("the second start", LIMIT, || async {
+        server.log().matches("Plimsoll is ready").count() == 2
+    })
+    .await;
+    let client = reqwest::Client::new();
+    let url = server.url("/auth/user");
+    wait::until_true("the accounts", LIMIT, || async {
+        let answer = client.get(&url).send().await;
+        answer.is_ok_and(|answer| answer.status() == 401)
+    })
+    .await;
+    assert_eq!(
+        server.log().matches("is shown this once").count(),
+        1,
+        "{}",
+        server.log()
     );
 }
