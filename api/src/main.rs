@@ -76,7 +76,7 @@ async fn serve(common: &CommonArgs) -> anyhow::Result<()> {
     let app = App::new(
         store(&runtime)?,
         queue(&runtime)?,
-        configuration::app_settings(settings)?,
+        plimsoll_runtime::app_settings(settings)?,
     );
     tracing::info!(%address, "serving");
     // Beside the requests: nothing at start waits for Postgres.

@@ -35,7 +35,7 @@ pub async fn run(args: &CommonArgs) -> anyhow::Result<()> {
     .await??;
     let (store, queue) = services.connect(&settings).await?;
     plimsoll_store::migrate(&store).await?;
-    let app = App::new(store, queue, configuration::app_settings(&settings)?);
+    let app = App::new(store, queue, plimsoll_runtime::app_settings(&settings)?);
     let worker_settings = WorkerSettings::from_settings(&settings)?;
     // One that fails ends the other: half of Plimsoll must not look like the whole.
     let shutdown = &runtime.shutdown;

@@ -4,7 +4,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use plimsoll_app::{App, Queue, Store, store::StoreSettings};
 use plimsoll_runtime::{CommonArgs, SETTINGS_HELP, Settings};
-use plimsoll_worker::{WorkerSettings, settings::app_settings};
+use plimsoll_worker::WorkerSettings;
 
 /// The worker of Plimsoll: watches Docker engines, finds newer images, runs updates and rollbacks.
 ///
@@ -71,5 +71,9 @@ fn app(settings: &Settings) -> anyhow::Result<App> {
             .context("REDIS_URL is not set: a worker shares the API's Redis")?
             .0,
     )?;
-    Ok(App::new(store, queue, app_settings(settings)))
+    Ok(App::new(
+        store,
+        queue,
+        plimsoll_runtime::app_settings(settings)?,
+    ))
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use plimsoll_app::{AppSettings, Feature};
 use plimsoll_domain::{
     candidate::WatchDefault, ids::WatcherRef, labels::TagFamily, policy::MaturityMode,
     schedule::CronSchedule,
@@ -93,22 +92,6 @@ impl WorkerSettings {
                 ..Retention::default()
             },
         })
-    }
-}
-
-/// What the use cases that workers call need to know: the same as on the API's replicas, so that
-/// both render a container alike.
-pub fn app_settings(settings: &Settings) -> AppSettings {
-    AppSettings {
-        container_actions: match settings.server.feature.containeractions {
-            true => Feature::Enabled,
-            false => Feature::Disabled,
-        },
-        // 7 is the contract document's own scale, which has no threshold.
-        maturity_threshold_days: Some(settings.ui.maturity_threshold_days)
-            .filter(|days| *days != 7)
-            .and_then(|days| u16::try_from(days).ok()),
-        ..AppSettings::default()
     }
 }
 

@@ -1,4 +1,8 @@
-use plimsoll_domain::{assessment::MaturityScale, eligibility::AdmissionFacts, view::ViewContext};
+use plimsoll_domain::{
+    assessment::MaturityScale,
+    eligibility::{AdmissionFacts, UpdateTrigger},
+    view::ViewContext,
+};
 use secrecy::SecretString;
 
 use crate::access::AccessSettings;
@@ -40,6 +44,8 @@ pub struct AppSettings {
     /// Candidates younger than this many days are `hot` (`DD_UI_MATURITY_THRESHOLD_DAYS`). `None`:
     /// the contract document's scale, 24 hours and 7 days.
     pub maturity_threshold_days: Option<u16>,
+    /// What updates containers. `None`: nothing does.
+    pub update_trigger: Option<UpdateTrigger>,
     pub access: AccessSettings,
 }
 
@@ -52,8 +58,8 @@ impl AppSettings {
                 .map(MaturityScale::from_threshold_days)
                 .unwrap_or_default(),
             admission: AdmissionFacts {
-                actions_enabled: self.container_actions == Feature::Enabled,
-                ..AdmissionFacts::default()
+                actions_enabled: self.container_actions.is_enabled(),
+                trigger: self.update_trigger.clone(),
             },
         }
     }
@@ -66,6 +72,7 @@ impl Default for AppSettings {
             container_deletion: Feature::Enabled,
             webhooks: WebhookTokens::Disabled,
             maturity_threshold_days: None,
+            update_trigger: AdmissionFacts::default().trigger,
             access: AccessSettings::default(),
         }
     }

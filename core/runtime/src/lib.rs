@@ -1,12 +1,14 @@
 //! What every Plimsoll process needs around its work: configuration, telemetry, orderly shutdown,
 //! child processes.
 
+pub mod app;
 pub mod args;
 pub mod child;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;
 
+pub use app::{ConfigurationError, app_settings};
 pub use args::{CommonArgs, SETTINGS_HELP};
 pub use settings::{Secret, Settings, SettingsError};
 

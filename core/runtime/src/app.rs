@@ -1,0 +1,154 @@
+//! From the configuration to what the use cases need.
+
+use plimsoll_app::{
+    AppSettings, Feature, WebhookTokens,
+    access::{AccessSettings, AnonymousAccess, ConfiguredUser, password::PasswordHash},
+};
+use plimsoll_domain::{access::Role, eligibility::UpdateTrigger};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::settings::{self, Settings, UserRole};
+
+/// What is wrong with the configuration, by the name of the setting. Secrets are not repeated.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigurationError(String);
+
+/// The same for every process of an installation: workers put views of containers into events that
+/// must equal what the API renders.
+///
+/// # Errors
+/// Users or webhooks that cannot be used.
+pub fn app_settings(settings: &Settings) -> Result<AppSettings, ConfigurationError> {
+    let server = &settings.server;
+    Ok(AppSettings {
+        container_actions: feature(server.feature.containeractions),
+        container_deletion: feature(server.feature.delete),
+        webhooks: webhooks(&server.webhook)?,
+        access: access(settings)?,
+        // 7 is the contract document's own scale, which has no threshold.
+        maturity_threshold_days: Some(settings.ui.maturity_threshold_days)
+            .filter(|days| *days != 7)
+            .and_then(|days| u16::try_from(days).ok()),
+        update_trigger: update_trigger(settings),
+    })
+}
+
+/// The docker trigger that updates go through: the first by name, as `GET /api/v1/triggers` has it.
+fn update_trigger(settings: &Settings) -> Option<UpdateTrigger> {
+    let triggers = settings.docker_triggers();
+    let (name, trigger) = triggers.first_key_value()?;
+    Some(UpdateTrigger {
+        kind: "docker".to_owned(),
+        name: name.clone(),
+        threshold: trigger.threshold.as_str().parse().unwrap_or_default(),
+    })
+}
+
+fn feature(enabled: bool) -> Feature {
+    if enabled {
+        Feature::Enabled
+    } else {
+        Feature::Disabled
+    }
+}
+
+fn secret(secret: &settings::Secret) -> SecretString {
+    SecretString::clone(secret)
+}
+
+fn webhooks(webhook: &settings::Webhook) -> Result<WebhookTokens, ConfigurationError> {
+    if !webhook.enabled {
+        return Ok(WebhookTokens::Disabled);
+    }
+    let tokens = &webhook.tokens;
+    match (&tokens.watchall, &tokens.watch, &tokens.update) {
+        (Some(watch_all), Some(watch), Some(update)) => Ok(WebhookTokens::Each {
+            watch_all: secret(watch_all),
+            watch: secret(watch),
+            update: secret(update),
+        }),
+        _ => match &webhook.token {
+            Some(token) => Ok(WebhookTokens::One(secret(token))),
+            None => Err(ConfigurationError(
+                "server.webhook.enabled needs server.webhook.token, or all three of \
+                 server.webhook.tokens"
+                    .to_owned(),
+            )),
+        },
+    }
+}
+
+fn access(settings: &Settings) -> Result<AccessSettings, ConfigurationError> {
+    let auth = &settings.auth;
+    let mut users: Vec<ConfiguredUser> = Vec::new();
+    for (name, user) in &auth.basic {
+        let problem = |what: &str| ConfigurationError(format!("auth.basic.{name}: {what}"));
+        let username = user.user.trim();
+        if username.is_empty() || username.contains(':') {
+            return Err(problem("user must be a name without a colon"));
+        }
+        if users.iter().any(|other| other.username == username) {
+            return Err(problem("another entry has the same user"));
+        }
+        let hash = user
+            .hash
+            .as_ref()
+            .ok_or_else(|| problem("hash is missing"))?;
+        let hash = PasswordHash::parse(hash.expose_secret())
+            .map_err(|error| problem(&format!("hash cannot be used: {error}")))?;
+        users.push(ConfiguredUser {
+            strategy: name.clone(),
+            username: username.to_owned(),
+            role: match user.role {
+                UserRole::Owner => Role::Owner,
+                UserRole::Admin => Role::Admin,
+                UserRole::Operator => Role::Operator,
+                UserRole::Viewer => Role::Viewer,
+            },
+            hash,
+        });
+    }
+    Ok(AccessSettings {
+        users,
+        anonymous: if settings.anonymous_auth_confirm {
+            AnonymousAccess::Confirmed
+        } else {
+            AnonymousAccess::Refused
+        },
+        account_failures: auth.account_lockout_max_attempts,
+        address_failures: auth.ip_lockout_max_attempts,
+        lockout_window: auth.lockout_window_ms.0,
+        lockout: auth.lockout_duration_ms.0,
+        max_verifications: usize::from(auth.max_concurrent_login_attempts),
+        max_sessions: u32::from(settings.server.session.maxconcurrentsessions),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CommonArgs;
+
+    fn from(environment: &[(&str, &str)]) -> AppSettings {
+        let environment = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let loaded = Settings::load(&CommonArgs::default(), environment).unwrap();
+        app_settings(&loaded.settings).unwrap()
+    }
+
+    #[test]
+    fn views_are_rendered_with_the_configured_trigger() {
+        let trigger = |environment| from(environment).view_context().admission.trigger;
+        let default = trigger(&[]).unwrap();
+        assert_eq!((&*default.kind, &*default.name), ("docker", "local"));
+        let named = trigger(&[("DD_TRIGGER_DOCKER_PROD_THRESHOLD", "minor")]).unwrap();
+        assert_eq!(named.name, "prod");
+        assert_eq!(named.threshold, "minor".parse().unwrap());
+        assert_eq!(
+            trigger(&[("DD_TRIGGER_DOCKER_PROD_ENABLED", "false")]),
+            None
+        );
+    }
+}
