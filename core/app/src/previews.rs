@@ -21,8 +21,8 @@ impl App {
     /// its value would come from.
     ///
     /// # Errors
-    /// `NotFound`, `Invalid` without an available update, `Unavailable` when no worker answers,
-    /// `Failed` when it cannot say.
+    /// `NotFound`, `Invalid` without an available update, `Conflict` with the reason for a container
+    /// that must not be updated, `Unavailable` when no worker answers, `Failed` when it cannot say.
     pub async fn preview_update(
         &self,
         container: &str,
@@ -68,6 +68,7 @@ impl App {
             RpcError::Remote(error) if error.code == "not-found" => {
                 AppError::NotFound("Container not found".to_owned())
             }
+            RpcError::Remote(error) if error.code == "refused" => AppError::conflict(error.message),
             RpcError::Remote(error) => AppError::Failed(error.message),
             RpcError::Timeout { .. } | RpcError::Unavailable(_) => AppError::Unavailable {
                 message: format!("The preview is not available: {error}"),
