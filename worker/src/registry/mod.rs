@@ -39,7 +39,7 @@ use chrono::{DateTime, Utc};
 use plimsoll_app::Queue;
 use plimsoll_domain::{
     component::{self, Component},
-    image::{Digest, ImageRef},
+    image::{Digest, ImageRef, Scheme},
 };
 use plimsoll_runtime::Settings;
 use secrecy::SecretString;
@@ -334,6 +334,17 @@ impl Registries {
         let settings = self.inner.chosen.get(&host::canonical(registry))?;
         let base = settings.base_url().ok()?;
         Some((settings.id(), format!("{}v2", base.as_str())))
+    }
+
+    /// The API address of a registry that is not configured, as it would be asked: plain HTTP on
+    /// this very machine.
+    pub fn default_url(&self, image: &ImageRef) -> String {
+        let base = host::default_base(&host::canonical(image.registry()));
+        let scheme = match base.as_ref().map(url::Url::scheme) {
+            Some("http") => Scheme::Http,
+            _ => Scheme::Https,
+        };
+        image.registry_url_over(scheme)
     }
 
     async fn only<Q: Question>(

@@ -336,7 +336,7 @@ fn registry_facts(registries: &Registries, image: &ImageRef) -> RegistryFacts {
     let (name, url) = registries.configured(image.registry()).unwrap_or_else(|| {
         (
             image.default_registry_name().to_owned(),
-            image.registry_url(),
+            registries.default_url(image),
         )
     });
     RegistryFacts {
