@@ -4,14 +4,19 @@
 
 mod access;
 mod api_binary;
+mod crashes;
 mod events;
+mod fleet;
 mod lists;
 mod matrix;
+mod readme;
 mod reads;
 mod replica;
+mod replicas;
 mod standalone;
 mod statements;
 mod stream;
 mod support;
+mod updates;
 mod watch;
 mod worker;

@@ -7,7 +7,7 @@ use std::{
 
 use futures::{Stream, StreamExt};
 use plimsoll_support::{postgres::Database, redis::Redis};
-use reqwest::{Method, header::HeaderMap};
+use reqwest::{Method, RequestBuilder, header::HeaderMap};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -18,15 +18,15 @@ use crate::{
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-#[derive(Debug, Default, PartialEq)]
-struct Event {
-    name: String,
-    id: Option<String>,
-    data: Value,
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Event {
+    pub name: String,
+    pub id: Option<String>,
+    pub data: Value,
 }
 
 /// A client of the stream.
-struct Client {
+pub struct Client {
     headers: HeaderMap,
     chunks: Pin<Box<dyn Stream<Item = reqwest::Result<bytes::Bytes>>>>,
     text: String,
@@ -34,9 +34,11 @@ struct Client {
 
 impl Client {
     async fn connect(replica: &Replica, token: &str, last: Option<&str>) -> Self {
-        let mut request = replica
-            .request(Method::GET, "/api/v1/events/ui")
-            .bearer_auth(token);
+        let request = replica.request(Method::GET, "/api/v1/events/ui");
+        Self::open(request.bearer_auth(token), last).await
+    }
+
+    pub async fn open(mut request: RequestBuilder, last: Option<&str>) -> Self {
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
@@ -50,7 +52,7 @@ impl Client {
     }
 
     /// The next event; `None` when the stream ended.
-    async fn next(&mut self) -> Option<Event> {
+    pub async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some((frame, rest)) = self.text.split_once("\n\n") {
                 let mut event = Event::default();

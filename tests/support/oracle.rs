@@ -85,12 +85,65 @@ impl Oracle {
         self.check_containers(docker, &row, end, &mut wrong).await;
         check_journal(database, operation, &mut wrong).await;
         check_records(database, docker, operation, &row, end, &mut wrong).await;
-        self.check_log(&row, &mut wrong);
+        let takeovers = "SELECT takeovers::int8 FROM jobs WHERE operation_id = $1";
+        let takeovers = database.query_one(takeovers, &[&operation]).await;
+        let takeovers = takeovers.expect("the job is kept").get(0);
+        self.check_log(&row, takeovers, &mut wrong);
         assert!(
             wrong.is_empty(),
             "operation {operation} ended {end:?} and is wrong: {wrong:#?}\nrow: {row:#}"
         );
         end
+    }
+
+    /// The engine's log of the operation's calls, oldest first: `stop old`, `create new`. What
+    /// Docker tells of networks, health and commands is left out.
+    pub async fn mutations(&self, database: &Client, operation: Uuid) -> Vec<String> {
+        let row = row(database, operation).await;
+        let mut calls: Vec<(i64, String)> = self
+            .events_of(&row)
+            .into_iter()
+            .filter(|event| {
+                let action = event.action.as_str();
+                !action.starts_with("health_status") && !action.starts_with("exec_")
+            })
+            .map(|event| {
+                let call = format!("{} {}", event.action, event.role);
+                (event.nanoseconds, call)
+            })
+            .collect();
+        calls.sort();
+        calls.into_iter().map(|(_, call)| call).collect()
+    }
+
+    /// What the engine told of the operation's two containers so far.
+    fn events_of(&self, row: &Value) -> Vec<Seen> {
+        let old = text(&row["snapshot"]["container"], "Id");
+        let operation = text(row, "id");
+        let began: chrono::DateTime<chrono::Utc> = text(row, "created_at")
+            .parse()
+            .expect("an operation has a time");
+        let log = self.log.lock().expect("nobody panics with the lock");
+        let seen = log.iter().filter_map(|event| {
+            let actor = event.actor.clone()?;
+            let (id, labels) = (actor.id?, actor.attributes?);
+            let label = labels.get(OPERATION_LABEL).map(String::as_str);
+            let role = match id == old {
+                true => "old",
+                false if label == Some(operation) => "new",
+                false => return None,
+            };
+            let nanoseconds = event.time_nano?;
+            // The old one has a history of its own.
+            let is_ours = began.timestamp_nanos_opt()? <= nanoseconds;
+            (is_ours && labels.get(LABEL) == Some(&self.docker_id)).then(|| Seen {
+                nanoseconds,
+                action: event.action.clone().unwrap_or_default(),
+                role,
+                id,
+            })
+        });
+        seen.collect()
     }
 
     /// I-1, I-8 (the survivor), I-11, I-12.
@@ -171,44 +224,48 @@ impl Oracle {
         }
     }
 
-    /// I-2 and I-4, from the engine's own log.
-    fn check_log(&self, row: &Value, wrong: &mut Vec<String>) {
-        let log = self.log.lock().expect("nobody panics with the lock");
-        let old = row["snapshot"]["container"]["Id"]
-            .as_str()
-            .unwrap_or_default();
-        let operation = text(row, "id");
+    /// I-2 and I-4, from the engine's own log. `takeovers` is how many workers died: each may have
+    /// left one call half-way, which the next one makes again.
+    fn check_log(&self, row: &Value, takeovers: i64, wrong: &mut Vec<String>) {
         let mut running: HashMap<String, bool> = HashMap::new();
         if row["old_was_running"] == true {
+            let old = text(&row["snapshot"]["container"], "Id");
             running.insert(old.to_owned(), true);
         }
-        for event in log.iter() {
-            let actor = event.actor.clone().unwrap_or_default();
-            let id = actor.id.unwrap_or_default();
-            let labels = actor.attributes.unwrap_or_default();
-            let is_ours =
-                id == old || labels.get(OPERATION_LABEL).map(String::as_str) == Some(operation);
-            if !is_ours || labels.get(LABEL) != Some(&self.docker_id) {
-                continue;
-            }
-            match event.action.as_deref() {
-                Some("start") => {
-                    running.insert(id, true);
+        let (mut creations, mut stops) = (0, 0);
+        for event in self.events_of(row) {
+            match (event.action.as_str(), event.role) {
+                ("start", _) => {
+                    running.insert(event.id, true);
                     let alive = running.values().filter(|alive| **alive).count();
                     if alive > 1 {
-                        wrong.push(format!(
-                            "I-2: {alive} containers ran at {:?}",
-                            event.time_nano
-                        ));
+                        wrong.push(format!("I-2: {alive} ran at {}", event.nanoseconds));
                     }
                 }
-                Some("die") => {
-                    running.insert(id, false);
+                ("die", _) => {
+                    running.insert(event.id, false);
                 }
+                ("create", "new") => creations += 1,
+                ("stop", "old") => stops += 1,
                 _ => {}
             }
         }
+        if creations > 1 + takeovers {
+            wrong.push(format!("I-4: {creations} new containers were created"));
+        }
+        if stops > 1 {
+            wrong.push(format!("I-4: the old container was stopped {stops} times"));
+        }
     }
+}
+
+/// An event of the engine's log.
+struct Seen {
+    nanoseconds: i64,
+    action: String,
+    /// `old` or `new`.
+    role: &'static str,
+    id: String,
 }
 
 /// The row of an operation that has completed, as JSON.
