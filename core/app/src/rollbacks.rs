@@ -24,6 +24,10 @@ impl App {
         caller: &Caller<'_>,
     ) -> Result<(OperationId, Backup), AppError> {
         caller.authorise(Scope::ContainersRollback)?;
+        // First of all: by the time of a repetition the container may have another id.
+        if let Some(repeated) = self.replayed_rollback(caller).await? {
+            return Ok(repeated);
+        }
         let entry = self.get_container(container).await?;
         let state = &entry.state;
         let backups = self.store().backups_of(&state.identity_key).await?;
@@ -36,9 +40,6 @@ impl App {
             })?,
         };
         let trigger = self.docker_trigger(state).await?;
-        if let Some(operation) = self.replayed(caller).await? {
-            return Ok((operation, chosen));
-        }
         let target_image = format!("{}:{}", chosen.image_name, chosen.image_tag);
         let operation = self
             .accept(
@@ -57,5 +58,24 @@ impl App {
             )
             .await?;
         Ok((operation, chosen))
+    }
+
+    /// The rollback that an earlier request with the same key made, with the backup it went to.
+    async fn replayed_rollback(
+        &self,
+        caller: &Caller<'_>,
+    ) -> Result<Option<(OperationId, Backup)>, AppError> {
+        let Some(id) = self.replayed(caller).await? else {
+            return Ok(None);
+        };
+        let operation = self.store().operation(id).await?;
+        let backup = match operation.and_then(|operation| operation.backup) {
+            Some(backup) => self.store().backup(backup).await?,
+            None => None,
+        };
+        // Retention may have let go of it since.
+        let backup = backup
+            .ok_or_else(|| AppError::NotFound("Backup not found for this container".to_owned()))?;
+        Ok(Some((id, backup)))
     }
 }

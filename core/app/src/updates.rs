@@ -60,7 +60,12 @@ impl App {
         let entry = self.get_container(container).await?;
         let state = &entry.state;
         let trigger = self.find_docker_trigger(state).await?;
-        let target = self.admit_update(state, trigger.as_ref())?;
+        let target = match self.admit_update(state, trigger.as_ref()) {
+            Ok(target) => target,
+            // What stands in the way may be what the same request made through another replica a
+            // moment ago.
+            Err(refusal) => return self.replayed(caller).await?.ok_or(refusal),
+        };
         let trigger_name = trigger.map(|t| format!("{}.{}", t.kind, t.name));
         let target_image = target.familiar();
         self.accept(
