@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::{Handlers, JobContext, LeaseGuard, Outcome, lease::Keeper};
 
 /// How often Postgres is asked for jobs that the queue did not tell of.
-const SWEEP: Duration = Duration::from_millis(1_500);
+const SWEEP: Duration = Duration::from_secs(1);
 /// How long a running step may take to end when the process is asked to (reliability.md K14).
 const GRACE: Duration = Duration::from_secs(20);
 /// How long to wait after Redis failed.
