@@ -181,9 +181,7 @@ fn trigger_settings(name: &str, trigger: &DockerTrigger) -> TriggerSettings {
         kind: "docker".to_owned(),
         name: name.to_owned(),
         configuration: json!({
-            "prune": trigger.prune,
             "dryrun": trigger.dryrun,
-            "autoremovetimeout": trigger.autoremovetimeout.0.as_millis() as u64,
             "backupcount": trigger.backupcount,
             "threshold": trigger.threshold.as_str(),
             "mode": "simple",

@@ -103,6 +103,13 @@ impl App {
         let found = triggers
             .into_iter()
             .find(|trigger| trigger.type_ == "docker" && trigger.agent == *agent);
+        if let Some(dry) = found.as_ref().filter(|t| t.configuration["dryrun"] == true) {
+            return Err(AppError::conflict(format!(
+                "The trigger docker.{} is a dry run: no container is changed; ask for a preview \
+                 instead",
+                dry.name
+            )));
+        }
         Ok(found.map(|trigger| UpdateTrigger {
             threshold: trigger.configuration["threshold"]
                 .as_str()

@@ -129,8 +129,8 @@ fn the_plain_names_of_other_tools_are_read() {
 
 #[test]
 fn the_later_name_of_docker_triggers_is_read() {
-    let settings = settings(&[("DD_ACTION_DOCKER_LOCAL_PRUNE", "true")]);
-    assert!(settings.docker_triggers()["local"].prune);
+    let settings = settings(&[("DD_ACTION_DOCKER_LOCAL_DRYRUN", "true")]);
+    assert!(settings.docker_triggers()["local"].dryrun);
 }
 
 #[test]

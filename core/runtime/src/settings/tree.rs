@@ -348,12 +348,8 @@ sections! {
     pub struct DockerTrigger {
         /// Whether the trigger exists. Without one, containers are watched but not updated.
         pub enabled: bool = true,
-        /// Whether images are removed that no container and no kept backup needs any more.
-        pub prune: bool = false,
-        /// Pulls and checks, but changes no container.
+        /// Refuses updates and rollbacks; a preview shows what they would change.
         pub dryrun: bool = false,
-        /// Longest wait for a container with `--rm` to disappear.
-        pub autoremovetimeout: Millis = Millis::new(10_000),
         /// Ways back that are kept for each container.
         pub backupcount: u16 = 3,
         /// The largest kind of update that is run.
