@@ -13,6 +13,7 @@
 //!   by the reaper if the test was killed.
 
 pub mod docker;
+pub mod hostile;
 pub mod image;
 pub mod oracle;
 pub mod postgres;

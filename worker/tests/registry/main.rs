@@ -3,7 +3,6 @@
 
 mod credentials;
 mod details;
-mod hostile;
 mod limits;
 mod sharing;
 mod tags;
@@ -14,7 +13,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use chrono::Utc;
 use plimsoll_app::Queue;
 use plimsoll_domain::image::ImageRef;
-use plimsoll_support::redis::Redis;
+use plimsoll_support::{hostile, redis::Redis};
 use plimsoll_worker::registry::{
     Freshness, Options, Registries, RegistryError, RegistrySettings, Repository, SettingsError,
     TagList,
