@@ -3,6 +3,7 @@ use serde_json::Value;
 
 use super::{
     Tag,
+    body::LenientJson,
     error::{Changes, ErrorOf},
     operations::plain_caller,
 };
@@ -34,13 +35,11 @@ impl UpdatePolicies {
         state: ApiState,
         context: RequestContext,
         id: Path<String>,
-        body: Json<Any<Value>>,
+        body: LenientJson<Any<Value>>,
     ) -> Result<Json<Any<Value>>, ErrorOf<Changes>> {
         let caller = plain_caller(who.principal(), &context);
-        let entry = state
-            .app
-            .change_update_policy(&id, &body.0.0, &caller)
-            .await?;
+        let body = body.0.map_or(Value::Null, |body| body.0);
+        let entry = state.app.change_update_policy(&id, &body, &caller).await?;
         Ok(Json(Any(entry.to_value())))
     }
 }
