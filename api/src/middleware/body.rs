@@ -17,6 +17,9 @@ use crate::drydock::error::{ApiError, JSON_REQUIRED};
 /// Bodies of the API, and of `/auth` (reference/drydock.md 1.1).
 pub const API_LIMIT: usize = 256 * 1024;
 pub const AUTH_LIMIT: usize = 64 * 1024;
+/// What is read and thrown away of a body that is too large: a client that is still sending when
+/// the connection closes sees a reset instead of the answer.
+const DISCARD: usize = 4 * 1024 * 1024;
 
 /// Reads the whole body, so that handlers get one that is complete and small. A body must be JSON.
 pub async fn admit(request: &mut Request, deadline: Duration) -> Result<(), ApiError> {
@@ -28,11 +31,13 @@ pub async fn admit(request: &mut Request, deadline: Duration) -> Result<(), ApiE
     } else {
         API_LIMIT
     };
-    if declared_length(request.headers()).is_some_and(|length| length > limit as u64) {
+    let declared = declared_length(request.headers()).unwrap_or_default();
+    if declared > (limit + DISCARD) as u64 {
         return Err(too_large(limit));
     }
     let body = match tokio::time::timeout(deadline, read(request.take_body(), limit)).await {
         Ok(body) => body?,
+        Err(_) if declared > limit as u64 => return Err(too_large(limit)),
         Err(_) => {
             return Err(ApiError::new(
                 StatusCode::REQUEST_TIMEOUT,
@@ -54,18 +59,27 @@ pub async fn admit(request: &mut Request, deadline: Duration) -> Result<(), ApiE
 async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     let mut stream = body.into_bytes_stream();
     let mut whole = BytesMut::new();
+    let mut length = 0;
     loop {
         let chunk = stream.try_next().await.map_err(|_| {
             ApiError::bad_request("The request body ended early or is not valid HTTP")
         })?;
         let Some(chunk) = chunk else {
-            return Ok(whole.freeze());
+            break;
         };
-        if whole.len() + chunk.len() > limit {
-            return Err(too_large(limit));
+        length += chunk.len();
+        if length <= limit {
+            whole.extend_from_slice(&chunk);
+        } else if length <= limit + DISCARD {
+            whole = BytesMut::new();
+        } else {
+            break;
         }
-        whole.extend_from_slice(&chunk);
     }
+    if length > limit {
+        return Err(too_large(limit));
+    }
+    Ok(whole.freeze())
 }
 
 fn has_body(headers: &HeaderMap) -> bool {
@@ -131,7 +145,7 @@ mod tests {
             Some(413)
         );
         assert_eq!(
-            status("/api/v1/x", "application/json", Vec::new(), API_LIMIT + 1).await,
+            status("/api/v1/x", "application/json", Vec::new(), 2 * DISCARD).await,
             Some(413)
         );
         let medium = vec![b' '; AUTH_LIMIT + 1];
