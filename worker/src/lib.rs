@@ -6,6 +6,7 @@
 
 pub mod docker;
 pub mod jobs;
+mod json;
 pub mod live;
 pub mod operations;
 pub mod reconcilers;

@@ -73,6 +73,9 @@ impl From<StoreError> for AppError {
                     retry_after: Duration::from_secs(1),
                 }
             }
+            StoreError::Unstorable => {
+                Self::Invalid("A text holds a character that cannot be stored".to_owned())
+            }
             StoreError::Retry => Self::Retry,
             other => Self::Internal(other.to_string()),
         }

@@ -13,11 +13,14 @@ pub enum StoreError {
     /// The transaction lost against a concurrent one and may be repeated at once.
     #[error("the database asks to repeat the transaction")]
     Retry,
+    /// A text holds a character that Postgres does not store: NUL. Nothing was written.
+    #[error("a text holds a character that cannot be stored")]
+    Unstorable,
     /// A row holds what this version cannot read.
     #[error("the stored {what} cannot be read: {why}")]
     Corrupt { what: &'static str, why: String },
     /// A programming error: the statement and the schema do not fit.
-    #[error("database error: {0}")]
+    #[error("database error: {}", why(.0))]
     Sql(#[source] tokio_postgres::Error),
 }
 
@@ -53,6 +56,9 @@ impl From<tokio_postgres::Error> for StoreError {
             | &SqlState::FOREIGN_KEY_VIOLATION => Self::Constraint {
                 constraint: db.constraint().unwrap_or("unknown").to_owned(),
             },
+            &SqlState::CHARACTER_NOT_IN_REPERTOIRE | &SqlState::UNTRANSLATABLE_CHARACTER => {
+                Self::Unstorable
+            }
             &SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED => Self::Retry,
             &SqlState::ADMIN_SHUTDOWN
             | &SqlState::CRASH_SHUTDOWN
@@ -64,6 +70,14 @@ impl From<tokio_postgres::Error> for StoreError {
             | &SqlState::LOCK_NOT_AVAILABLE => Self::Unavailable(db.message().to_owned()),
             _ => Self::Sql(error),
         }
+    }
+}
+
+/// What the server said; the driver's own text for that is "db error".
+fn why(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(db) => format!("{} ({})", db.message(), db.code().code()),
+        None => error.to_string(),
     }
 }
 

@@ -309,7 +309,7 @@ impl Engine {
     }
 
     pub(super) fn parse<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, EngineError> {
-        serde_json::from_slice(bytes).map_err(|e| self.protocol(&e.to_string()))
+        crate::json::read(bytes).map_err(|e| self.protocol(&e.to_string()))
     }
 
     pub(super) fn protocol(&self, message: &str) -> EngineError {

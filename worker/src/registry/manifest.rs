@@ -242,7 +242,7 @@ async fn fetch_config(
     };
     let reply = upstream.ask(&ask).await?;
     verified(upstream, &ask.what, &reply.body, Some(digest.clone()))?;
-    let value: Value = serde_json::from_slice(&reply.body).map_err(|error| {
+    let value: Value = crate::json::read(&reply.body).map_err(|error| {
         let detail = format!("no configuration ({})", excerpt(&error.to_string()));
         malformed(upstream, &ask.what, &detail)
     })?;
