@@ -4,6 +4,7 @@
 
 mod access;
 mod api_binary;
+mod contract;
 mod crashes;
 mod events;
 mod fleet;
@@ -19,4 +20,6 @@ mod stream;
 mod support;
 mod updates;
 mod watch;
+mod weather;
 mod worker;
+mod world;

@@ -1,0 +1,586 @@
+//! Bad weather and bad input, on real processes: what fails says so, where it fails; everything
+//! else goes on; what comes back is used again without anybody's help.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use plimsoll_support::docker::Docker;
+use plimsoll_support::hostile::{Answer as Reply, Hostile, tag_page};
+use plimsoll_support::postgres::Database;
+use plimsoll_support::proxy::{Fault, Proxy, Upstream};
+use plimsoll_support::redis::Redis;
+use plimsoll_support::registry::{Registry, free_port};
+use plimsoll_support::server::Server;
+use plimsoll_support::wait;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::replica::{Answer, answer};
+use crate::world::{SOON, World};
+
+/// The most that the process has ever had in memory, in MiB.
+fn peak_memory(process: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.unwrap().trim().trim_end_matches(" kB");
+    kilobytes.parse::<u64>().unwrap() / 1024
+}
+
+async fn world(worker: impl FnOnce(Server) -> Server) -> World {
+    let (database, redis) = (Database::migrated().await, Redis::start().await);
+    let api = Server::api(database.url(), &redis.url());
+    World::with(database, redis, api, worker).await
+}
+
+async fn post(world: &World, path: &str) -> Answer {
+    answer(world.authorised(Method::POST, path)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_registry_marks_its_own_containers_and_costs_no_memory() {
+    let world = world(|worker| worker.env("DD_OUTBOUND_HTTP_TIMEOUT_MS", "2000")).await;
+    let image = world.publish("app", &["1.0.0", "1.1.0"]).await;
+    let html = Hostile::start(|_| {
+        Reply::new(200, "<html>Sign in</html>").with("content-type", "text/html")
+    })
+    .await;
+    let failing = Hostile::start(|_| Reply::new(500, "")).await;
+    let large = Hostile::start(|_| Reply::endless(64 * 1024 * 1024)).await;
+    let silent = Hostile::start(|_| Reply::silence()).await;
+    let cut = Hostile::start(|_| Reply::cut()).await;
+    let malformed = Hostile::start(|request| match request.path.contains("/tags/list") {
+        true => tag_page(["1.0.0", "1.1.0"]),
+        false => Reply::json("{\"schemaVersion\": 2, \"config\": 7}"),
+    })
+    .await;
+    let nobody = format!("localhost:{}", free_port());
+    let bad = [
+        ("html", html.host(), "web page"),
+        ("failing", failing.host(), "500"),
+        ("large", large.host(), "more than"),
+        ("silent", silent.host(), "in time"),
+        ("cut", cut.host(), "closed"),
+        ("malformed", malformed.host(), "manifest"),
+        ("nobody", nobody, "refused"),
+        (
+            "unknown",
+            "no-such-host.invalid".to_owned(),
+            "no-such-host.invalid",
+        ),
+    ];
+    let mut ids = Vec::new();
+    for (stem, host, _) in &bad {
+        let elsewhere = format!("{host}/team/app");
+        let labels = [("dd.registry.lookup.image", &*elsewhere)];
+        ids.push(world.run(stem, &image, &labels).await);
+    }
+    // A label that Postgres cannot store as it is.
+    let good = world.run("good", &image, &[("odd", "a\0b")]).await;
+    let many: Vec<String> = (0..100_000).map(|n| format!("1.0.{n}")).collect();
+    let many = Hostile::start(move |request| match request.path.contains("/tags/list") {
+        true => tag_page(many.iter().map(String::as_str)),
+        false => Reply::new(404, ""),
+    })
+    .await;
+    let elsewhere = format!("{}/team/app", many.host());
+    let labels = [("dd.registry.lookup.image", &*elsewhere)];
+    let crowded = world.run("crowded", &image, &labels).await;
+
+    let before = peak_memory(&world.worker);
+    let watched = post(&world, "/api/v1/containers/watch").await;
+    assert_eq!(watched.status, 200, "{}", watched.text);
+    let container = async |id: &str| world.get(&format!("/api/v1/containers/{id}")).await.json();
+    let found = container(&good).await;
+    assert_eq!(
+        (&found["result"]["tag"], &found["error"]),
+        (&json!("1.1.0"), &Value::Null)
+    );
+    let mut wrong = Vec::new();
+    for ((stem, host, word), id) in bad.iter().zip(&ids) {
+        let shown = container(id).await;
+        let message = shown["error"]["message"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        let clear = message.contains(host.as_str())
+            && message.to_lowercase().contains(&word.to_lowercase());
+        if !clear || shown["status"] != "running" {
+            wrong.push(format!("{stem} at {host}: {message:?} {}", shown["result"]));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let shown = container(&crowded).await;
+    assert_eq!(shown["result"]["tag"], "1.0.99999", "{shown}");
+    let after = peak_memory(&world.worker);
+    assert!(after < before + 64, "{before} MiB, then {after} MiB");
+    assert!(large.sent() < 20 * 1024 * 1024);
+}
+
+#[tokio::test]
+async fn an_update_whose_image_cannot_be_had_fails_and_touches_nothing() {
+    let world = World::start().await;
+    let registry = Registry::start().await;
+    let docker: &Docker = &world.docker;
+    for version in ["1.0.0", "1.1.0"] {
+        let image =
+            plimsoll_support::image::Image::app(version).label("plimsoll.test", docker.id());
+        registry.push("app", version, &image).await;
+    }
+    let reference = registry.reference("app", "1.0.0");
+    docker.pull(&reference).await;
+    let id = world.run("app", &reference, &[]).await;
+    assert_eq!(world.watch(&id).await["updateAvailable"], true);
+    let host = registry.host();
+    drop(registry);
+    let failed = post(&world, &format!("/api/v1/containers/{id}/update")).await;
+    assert_eq!(
+        (failed.status, &*failed.error()),
+        (500, "Error updating container")
+    );
+    let details = &failed.json()["details"];
+    assert_eq!(details["status"], "failed", "{details}");
+    let reason = details["lastError"].as_str().unwrap_or_default();
+    assert!(reason.contains(&host), "{details}");
+    let state = docker.inspect(&id).await.unwrap().state.unwrap();
+    assert_eq!(state.running, Some(true));
+    assert_eq!(docker.containers().await.len(), 1);
+    let preview = post(&world, &format!("/api/v1/containers/{id}/preview")).await;
+    assert!(preview.error().contains(&host), "{}", preview.text);
+}
+
+#[tokio::test]
+async fn an_engine_that_is_away_is_shown_and_takes_nothing_with_it() {
+    let engine = Proxy::unix(Upstream::Unix("/var/run/docker.sock".into())).await;
+    let socket = engine.path().display().to_string();
+    let world = world(|worker| worker.env("PLIMSOLL_WATCHER_LOCAL_SOCKET", socket)).await;
+    let image = world.publish("app", &["1.0.0", "1.1.0"]).await;
+    let id = world.run("app", &image, &[]).await;
+    let known = world.watch(&id).await;
+    assert_eq!(known["updateAvailable"], true);
+    let path = format!("/api/v1/containers/{id}");
+    let connected = async |wanted: bool| {
+        wait::until_true("the watcher's state to change", SOON, async || {
+            let watcher = world.get("/api/v1/watchers/docker/local").await.json();
+            let metadata = &watcher["metadata"];
+            metadata["connected"] == wanted && metadata["error"].is_string() != wanted
+        })
+        .await;
+    };
+    engine.set(Fault::Refuse);
+    connected(false).await;
+    assert_eq!(world.get(&path).await.json()["result"], known["result"]);
+    for what in ["/watch", "/preview"] {
+        let asked = Instant::now();
+        let failed = post(&world, &format!("{path}{what}")).await;
+        assert!(
+            [500, 503].contains(&failed.status),
+            "{what}: {}",
+            failed.text
+        );
+        assert!(
+            failed.error().contains("engine") || failed.error().contains("Docker"),
+            "{}",
+            failed.text
+        );
+        assert!(asked.elapsed() < Duration::from_secs(45), "{what}");
+    }
+    let accepted = world
+        .authorised(Method::POST, &format!("{path}/update"))
+        .header("prefer", "respond-async");
+    let accepted = answer(accepted).await;
+    assert_eq!(accepted.status, 202, "{}", accepted.text);
+    let location = accepted.header("location").to_owned();
+    assert_eq!(
+        world.get(&path).await.json()["status"],
+        "running",
+        "as it was last seen"
+    );
+
+    engine.set(Fault::None);
+    connected(true).await;
+    wait::until_true("the operation to end", 2 * SOON, async || {
+        let operation = world.get(&location).await.json();
+        assert_ne!(operation["status"], "rolled-back", "{operation}");
+        operation["status"] != "in-progress"
+    })
+    .await;
+    let name = world.docker.name("app");
+    let found = world
+        .docker
+        .inspect(&name)
+        .await
+        .expect("no container is lost");
+    assert_eq!(found.state.unwrap().running, Some(true));
+    assert_eq!(world.docker.containers().await.len(), 1);
+}
+
+/// Method, path and id of every operation.
+fn operations() -> Vec<(Method, String, String, Value)> {
+    let document: Value = serde_json::from_str(plimsoll_api::drydock::spec::COMMITTED).unwrap();
+    let mut all = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            let id = operation["operationId"].as_str().unwrap().to_owned();
+            all.push((method, path.clone(), id, operation.clone()));
+        }
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_postgres_every_operation_says_so_within_a_second() {
+    let (database, redis) = (Database::migrated().await, Redis::start().await);
+    let postgres = Proxy::tcp(Upstream::Unix(database.socket())).await;
+    let api = Server::api(&database.url_through(postgres.port()), &redis.url());
+    let world = World::with(database, redis, api, |worker| worker).await;
+    for fault in [Fault::Refuse, Fault::Blackhole] {
+        postgres.set(fault);
+        // A replica that asks often knows; the first to notice may take the whole second.
+        let all = operations().into_iter();
+        // Health is probed in the background: it notices a little later.
+        let asked = all.filter(|(_, _, id, _)| id != "getHealth");
+        let asked = asked.map(|(method, path, id, _)| {
+            let request = world
+                .authorised(method.clone(), &path.replace(['{', '}'], ""))
+                .header("x-dd-confirm-action", "container-delete")
+                .timeout(Duration::from_secs(20));
+            let body = match &*id {
+                "login" => json!({"username": "owner", "password": "wrong"}),
+                _ => json!({}),
+            };
+            let request = if method == Method::GET {
+                request
+            } else {
+                request.json(&body)
+            };
+            async move {
+                let began = Instant::now();
+                (id, answer(request).await, began.elapsed())
+            }
+        });
+        let mut wrong = Vec::new();
+        for (id, got, took) in join_all(asked).await {
+            let needs_nothing = [
+                "getOpenApiDocument",
+                "listAuthMethods",
+                "listAuthStrategies",
+            ];
+            let expected = match &*id {
+                id if needs_nothing.contains(&id) => 200,
+                // Switched off: nothing has to be looked up.
+                id if id.starts_with("webhook") => 403,
+                _ => 503,
+            };
+            let says_when = expected != 503 || !got.header("retry-after").is_empty();
+            let contract = expected != 503 || got.json()["error"].is_string();
+            if got.status != expected
+                || !says_when
+                || !contract
+                || took > Duration::from_millis(1500)
+            {
+                wrong.push(format!("{id} after {took:?}: {} {}", got.status, got.text));
+            }
+        }
+        assert!(wrong.is_empty(), "{fault:?}\n{}", wrong.join("\n"));
+        postgres.set(Fault::None);
+        wait::until_true("recovery", SOON, async || {
+            world.get("/api/v1/containers").await.status == 200
+                && world.get("/health").await.status == 200
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn without_redis_reads_updates_and_events_go_on() {
+    let mut world = World::start().await;
+    let image = world.publish("app", &["1.0.0", "1.1.0"]).await;
+    let id = world.run("app", &image, &[]).await;
+    world.redis.stop();
+    assert_eq!(world.get("/api/v1/containers").await.json()["total"], 1);
+    let mut stream = world
+        .authorised(Method::GET, "/api/v1/events/ui")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(stream.status(), 200);
+    assert_eq!(world.watch(&id).await["updateAvailable"], true);
+    let path = format!("/api/v1/containers/{id}");
+    let preview = post(&world, &format!("{path}/preview")).await;
+    assert_eq!(preview.status, 503, "{}", preview.text);
+    assert!(!preview.header("retry-after").is_empty());
+    let updated = post(&world, &format!("{path}/update")).await;
+    assert_eq!(updated.status, 200, "{}", updated.text);
+    let reading = async {
+        let mut heard = String::new();
+        let all = [
+            "dd:connected",
+            "dd:container-updated",
+            "dd:update-operation-changed",
+            "\"succeeded\"",
+        ];
+        while !all.iter().all(|word| heard.contains(word)) {
+            let chunk = stream.chunk().await.unwrap().expect("the stream goes on");
+            heard.push_str(&String::from_utf8_lossy(&chunk));
+        }
+    };
+    tokio::time::timeout(SOON, reading)
+        .await
+        .expect("the events arrive");
+    world.redis.restart().await;
+    let again = world.publish("app", &["1.1.0", "1.2.0"]).await;
+    assert!(again.ends_with("1.1.0"));
+    let id = updated.json()["result"]["id"].as_str().unwrap().to_owned();
+    assert_eq!(world.watch(&id).await["result"]["tag"], "1.2.0");
+    wait::until_true("live reads to be back", SOON, async || {
+        post(&world, &format!("/api/v1/containers/{id}/preview"))
+            .await
+            .status
+            == 200
+    })
+    .await;
+}
+
+/// Texts that have broken programs.
+const HOSTILE: &[&str] = &[
+    "",
+    " ",
+    "0",
+    "-1",
+    "1e309",
+    "99999999999999999999",
+    "null",
+    "undefined",
+    "NaN",
+    "true",
+    "[]",
+    "{}",
+    "'",
+    "\"",
+    "'; DROP TABLE containers; --",
+    "\\",
+    "%",
+    "%s%n",
+    "${jndi:ldap://x}",
+    "../../etc/passwd",
+    "..",
+    ".",
+    "/",
+    "a/b",
+    "\0",
+    "a\0b",
+    "\u{1}\u{1b}[31m",
+    "\r\nX-Injected: 1",
+    "\u{feff}",
+    "\u{202e}",
+    "💣",
+    "ı",
+    "é\u{301}",
+    "sha256:",
+    "00000000-0000-0000-0000-000000000000",
+    "<script>alert(1)</script>",
+    "9999-12-31T23:59:60Z",
+    "2026-13-45",
+    "-271821-04-20T00:00:00Z",
+    "image.name",
+    "__proto__",
+    "constructor",
+];
+
+fn text(random: &mut impl Rng) -> String {
+    match random.random_range(0..10) {
+        0 => "x".repeat(random.random_range(1..1000)),
+        1 => (0..random.random_range(1..40))
+            .map(|_| random.random::<char>())
+            .collect(),
+        _ => (*HOSTILE.choose(random).unwrap()).to_owned(),
+    }
+}
+
+fn value(random: &mut impl Rng, depth: u32) -> Value {
+    match random.random_range(0..if depth == 0 { 6 } else { 8 }) {
+        0 => Value::Null,
+        1 => json!(random.random::<bool>()),
+        2 => json!(random.random::<i64>()),
+        3 => json!(random.random::<f64>() * 1e300),
+        4 | 5 => json!(text(random)),
+        6 => (0..random.random_range(0..4))
+            .map(|_| value(random, depth - 1))
+            .collect(),
+        _ => object(random, depth - 1),
+    }
+}
+
+/// Field names that the API knows, with anything in them.
+fn object(random: &mut impl Rng, depth: u32) -> Value {
+    const NAMES: &[&str] = &[
+        "action",
+        "kind",
+        "value",
+        "days",
+        "snoozeUntil",
+        "mode",
+        "minAgeDays",
+        "backupId",
+        "containerIds",
+        "username",
+        "password",
+        "remember",
+        "name",
+        "scopes",
+        "expiresAt",
+        "__proto__",
+    ];
+    let mut fields = serde_json::Map::new();
+    for _ in 0..random.random_range(1..6) {
+        let name = *NAMES.choose(random).unwrap();
+        // Close to right is where mistakes are.
+        let field = match (name, random.random_range(0..2)) {
+            ("action", 0) => {
+                let actions = [
+                    "remove-skip",
+                    "snooze",
+                    "set-maturity-policy",
+                    "skip-current",
+                ];
+                // Complete by themselves but for these.
+                fields.insert("days".to_owned(), json!(-1));
+                fields.insert("minAgeDays".to_owned(), json!(0.5));
+                json!(actions.choose(random))
+            }
+            ("days" | "minAgeDays", _) => continue,
+            ("kind", 0) => json!("tag"),
+            ("mode", 0) => json!("mature"),
+            _ => value(random, depth),
+        };
+        fields.insert(name.to_owned(), field);
+    }
+    fields.into()
+}
+
+/// Everything that must not have changed.
+async fn picture(world: &World) -> Vec<String> {
+    let client = world.database.client().await;
+    let mut shown = vec![world.get("/api/v1/containers").await.text];
+    for table in ["update_operations", "policies", "backups", "users"] {
+        let query = format!(
+            "SELECT coalesce(md5(string_agg(t::text, '|' ORDER BY t::text)), '') FROM {table} t"
+        );
+        let digest: String = client.query_one(&query, &[]).await.unwrap().get(0);
+        shown.push(format!("{table} {digest}"));
+    }
+    let tokens: i64 = client
+        .query_one("SELECT count(*) FROM api_tokens", &[])
+        .await
+        .unwrap()
+        .get(0);
+    shown.push(format!("tokens {tokens}"));
+    shown
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_is_refused_in_the_error_contract_and_changes_nothing() {
+    let world = World::start().await;
+    let image = world.publish("app", &["1.0.0"]).await;
+    let id = world.run("app", &image, &[]).await;
+    world.watch(&id).await;
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+    let before = picture(&world).await;
+    let mut wrong = Vec::new();
+    let escaped =
+        |text: &str| -> String { text.bytes().map(|byte| format!("%{byte:02x}")).collect() };
+    for (method, template, operation, described) in operations() {
+        // A stream does not end, a watch by intent changes, and a wrong password locks the account.
+        if ["followEvents", "login", "logout"].contains(&&*operation) {
+            continue;
+        }
+        for round in 0..30 {
+            let mut path = String::new();
+            for part in template.split('/').skip(1) {
+                path.push('/');
+                match part.starts_with('{') {
+                    // The real one, where a body or a header decides.
+                    true if round % 2 == 0
+                        && method != Method::GET
+                        && method != Method::DELETE
+                        && operation != "watchContainer" =>
+                    {
+                        path.push_str(&id)
+                    }
+                    true => path.push_str(&escaped(&text(&mut random))),
+                    false => path.push_str(part),
+                }
+            }
+            let documented = described["parameters"].as_array().into_iter().flatten();
+            let names: Vec<&str> = documented
+                .filter(|p| p["in"] == "query")
+                .filter_map(|p| p["name"].as_str())
+                .collect();
+            let mut query = String::new();
+            for n in 0..random.random_range(0..4) {
+                let name = names
+                    .choose(&mut random)
+                    .map_or_else(|| escaped(&text(&mut random)), |name| (*name).to_owned());
+                query.push(if n == 0 { '?' } else { '&' });
+                query.push_str(&format!("{name}={}", escaped(&text(&mut random))));
+            }
+            let broken = ["?%", "?%ff=%ff", "?limit=%zz&&&=", "?a[b][c]=1"];
+            if round % 7 == 0 {
+                query = (*broken.choose(&mut random).unwrap()).to_owned();
+            }
+            let mut request = world
+                .authorised(method.clone(), &format!("{path}{query}"))
+                .timeout(Duration::from_secs(20))
+                .header("x-dd-confirm-action", "container-rollback");
+            for header in ["idempotency-key", "prefer", "if-none-match", "x-request-id"] {
+                if let Ok(value) =
+                    reqwest::header::HeaderValue::from_bytes(text(&mut random).as_bytes())
+                {
+                    request = request.header(header, value);
+                }
+            }
+            let mut body = String::new();
+            if method != Method::GET && (operation == "watchContainers" || round % 5 != 0) {
+                body = match random.random_range(0..4) {
+                    0 => text(&mut random) + "x",
+                    1 => value(&mut random, 3).to_string(),
+                    _ => object(&mut random, 3).to_string(),
+                };
+                request = request
+                    .header("content-type", "application/json")
+                    .body(body.clone());
+            }
+            let got = answer(request).await;
+            // To forget what is not skipped is no change, and neither is to watch everything.
+            let harmless = method == Method::GET
+                || operation == "rememberSession"
+                || (operation == "watchContainers" && body == "{}")
+                || (operation == "updateContainerPolicy" && body.contains("remove-skip"));
+            let fine = match got.status {
+                200..400 => harmless,
+                400..500 => got.json()["error"]
+                    .as_str()
+                    .is_some_and(|text| !text.is_empty()),
+                _ => false,
+            };
+            if !fine {
+                wrong.push(format!(
+                    "{method} {path}{query} {body:.300}: {} {:.300}",
+                    got.status, got.text
+                ));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of them\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    assert_eq!(picture(&world).await, before, "nothing was changed");
+}
