@@ -1,7 +1,7 @@
 # `make run` and `make test` are all that a newcomer needs; they install what is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test demo fuzz fmt lint check services
+.PHONY: help run test demo fuzz chaos fmt lint check services
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -20,6 +20,10 @@ demo: services ## watch, update and automatic rollback, to look at
 
 fuzz: ## the property tests, with a hundred times as many cases
 	PROPTEST_CASES=$${PROPTEST_CASES:-25600} cargo test --locked --release -p plimsoll-domain
+
+chaos: services ## workers that die three times at every point of every program; some minutes
+	cargo build --locked --workspace --bins
+	PLIMSOLL_CHAOS_DEATHS=$${PLIMSOLL_CHAOS_DEATHS:-3} cargo test --locked -p plimsoll-tests --test it crashes::
 
 fmt: ## format the source
 	cargo fmt --all

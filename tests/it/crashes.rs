@@ -4,6 +4,9 @@
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use futures::future::join_all;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use plimsoll_support::image::Image;
 use plimsoll_support::oracle::{End, row};
 use plimsoll_support::server::Server;
@@ -261,4 +264,57 @@ async fn a_rollback_on_request_survives_the_death_of_its_worker() {
     }
     let points = ["prepare", "new-created", "old-stopped", "remove-old"];
     all_survive(program, &points).await;
+}
+
+/// Freezes a worker as soon as it has reached the phase, lets another one take over and end the
+/// operation, and then thaws it: it must notice, and do no harm (reliability.md F-2).
+async fn thaws_too_late(fleet: &Fleet, phase: &str, target: Image, expected: End) {
+    let watcher = format!("zombie{}", phase.replace('-', ""));
+    let case = Case {
+        watcher: &watcher,
+        repository: &watcher,
+        // It takes a signal for a while to be stopped: most calls can be caught under way.
+        image: Image::app("1.0.0").shell("trap 'sleep 2; exit 0' TERM; while :; do sleep 1; done"),
+        stability: 2,
+        ..Case::app()
+    };
+    let name = fleet.deploy(&watcher, case).await;
+    fleet.publish(&watcher, "1.1.0", target).await;
+    let zombie = fleet.worker(&watcher).spawn();
+    let id = fleet.watched(&name).await;
+    let operation = fleet.begin_update(0, &id).await;
+    wait::until_true(phase, PATIENCE, async || {
+        row(&fleet.rows, operation).await["phase"] == phase
+    })
+    .await;
+    let signal = |signal| {
+        let pid = i32::try_from(zombie.pid()).expect("a process id");
+        kill(Pid::from_raw(pid), signal).expect("it can be signalled");
+    };
+    signal(Signal::SIGSTOP);
+    let _saviour = fleet.worker(&watcher).spawn();
+    let (end, ended) = fleet.judged(operation).await;
+    assert_eq!(end, expected, "{phase}: {ended:#}");
+    signal(Signal::SIGCONT);
+    // It writes nothing any more, and what it may still do to the engine is undone.
+    wait::until_true("it to lose its lease", PATIENCE, async || {
+        zombie.log().contains("lease")
+    })
+    .await;
+    assert_eq!(fleet.judged(operation).await.0, expected, "{phase}");
+    assert_eq!(row(&fleet.rows, operation).await, ended, "{phase}");
+}
+
+#[tokio::test]
+async fn a_worker_that_was_frozen_and_thaws_too_late_does_no_harm() {
+    let fleet = Fleet::start(1).await;
+    let good = || Image::app("1.1.0");
+    let bad = || Image::exits("1.1.0", 3, "cannot start");
+    let cases = [
+        ("renamed", good(), End::Succeeded),
+        ("new-created", bad(), End::RolledBack),
+        ("old-stopped", good(), End::Succeeded),
+        ("health-gate", good(), End::Succeeded),
+    ];
+    join_all(cases.map(|(phase, target, end)| thaws_too_late(&fleet, phase, target, end))).await;
 }

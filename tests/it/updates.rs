@@ -93,6 +93,13 @@ async fn an_update_that_a_watch_found_is_made_and_told_everywhere() {
             "{action}: {audit:#}"
         );
     }
+    let caused = "SELECT count(*) FROM audit WHERE operation_id = $1 AND request_id IS NOT NULL
+                     AND actor IS NOT NULL";
+    assert_eq!(
+        fleet.count(caused, operation).await,
+        2,
+        "who asked, in which request"
+    );
     let backups = fleet.get(0, &format!("/containers/{new}/backups")).await;
     assert_eq!(backups["total"], 1);
     assert_eq!(backups["data"][0]["imageTag"], "1.0.0");

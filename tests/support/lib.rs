@@ -13,6 +13,7 @@
 //!   by the reaper if the test was killed.
 
 pub mod docker;
+mod fidelity;
 pub mod hostile;
 pub mod image;
 pub mod oracle;

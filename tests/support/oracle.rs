@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bollard::models::EventMessage;
+use bollard::models::{ContainerInspectResponse, EventMessage};
 use bollard::query_parameters::{EventsOptionsBuilder, ListContainersOptionsBuilder};
 use futures::StreamExt;
 use serde_json::Value;
@@ -14,6 +14,7 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::docker::{Docker, LABEL};
+use crate::fidelity::differences;
 use crate::wait;
 
 const OPERATION_LABEL: &str = "plimsoll.operation";
@@ -187,6 +188,9 @@ impl Oracle {
         match end {
             End::Succeeded => {
                 let evidence = &row["evidence"];
+                if evidence["by"] != "already current" {
+                    wrong.extend(unfaithful(docker, row, &survivor).await);
+                }
                 if evidence["by"] != "already current"
                     && row["new_container_id"].as_str() != Some(id.as_str())
                 {
@@ -266,6 +270,27 @@ struct Seen {
     /// `old` or `new`.
     role: &'static str,
     id: String,
+}
+
+/// I-7.
+async fn unfaithful(
+    docker: &Docker,
+    row: &Value,
+    survivor: &ContainerInspectResponse,
+) -> Vec<String> {
+    let image = survivor.image.as_deref().unwrap_or_default();
+    let image = match docker.client().inspect_image(image).await {
+        Ok(image) => serde_json::to_value(image).expect("JSON"),
+        Err(error) => return vec![format!("I-7: its image cannot be inspected: {error}")],
+    };
+    let survivor = serde_json::to_value(survivor).expect("JSON");
+    let snapshot = &row["snapshot"];
+    differences(
+        &snapshot["container"],
+        &snapshot["image"],
+        &survivor,
+        &image,
+    )
 }
 
 /// The row of an operation that has completed, as JSON.
