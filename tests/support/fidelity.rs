@@ -137,3 +137,34 @@ fn mounts(inspect: &Value) -> BTreeSet<(String, String)> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_follows_the_image_is_no_difference_and_the_rest_is() {
+        let image = |version: &str| json!({"Config": {"Env": [format!("V={version}")]}});
+        let container = |version: &str, memory: u64| {
+            json!({
+                "Config": {"Env": [format!("V={version}"), "OWN=1"]},
+                "HostConfig": {"Memory": memory, "Init": null},
+                "Mounts": [{"Destination": "/data", "Name": "data"}],
+            })
+        };
+        let old = container("1", 64);
+        let found = |new: &Value| differences(&old, &image("1"), new, &image("2"));
+        assert_eq!(found(&container("2", 64)), Vec::<String>::new());
+        assert_eq!(
+            found(&container("1", 64)).len(),
+            1,
+            "the image's variable stayed"
+        );
+        assert_eq!(found(&container("2", 0)).len(), 1, "the limit is lost");
+        let mut bare = container("2", 64);
+        bare["Mounts"] = json!([]);
+        assert_eq!(found(&bare).len(), 1, "the volume is lost");
+    }
+}
