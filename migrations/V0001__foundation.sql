@@ -128,6 +128,7 @@ CREATE TABLE update_operations (
     temp_name           text,
     new_container_id    text,
     old_was_running     boolean,
+    dependants          text[],                       -- names of those in its namespaces; set when they are reserved
     snapshot            jsonb,                        -- full inspect of the old container, image id, repo digest
     new_spec            jsonb,                        -- the computed create body and networks
     gate                jsonb,                        -- deadlines and baseline of the health gate

@@ -18,6 +18,7 @@ use crate::fidelity::differences;
 use crate::wait;
 
 const OPERATION_LABEL: &str = "plimsoll.operation";
+const ROLE_LABEL: &str = "plimsoll.role";
 
 /// What an operation came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +132,7 @@ impl Oracle {
             let label = labels.get(OPERATION_LABEL).map(String::as_str);
             let role = match id == old {
                 true => "old",
+                false if is_dependant(&labels) => return None,
                 false if label == Some(operation) => "new",
                 false => return None,
             };
@@ -318,6 +320,14 @@ pub async fn row(database: &Client, operation: Uuid) -> Value {
         .get(0)
 }
 
+/// Whether it lives in the namespaces of the operation's container.
+fn is_dependant(labels: &HashMap<String, String>) -> bool {
+    labels
+        .get(ROLE_LABEL)
+        .is_some_and(|role| role == "dependant")
+}
+
+/// Those of the operation itself, without the ones that live in their namespaces.
 async fn labelled(docker: &Docker, operation: &str) -> Vec<String> {
     let filters = HashMap::from([("label", vec![format!("{OPERATION_LABEL}={operation}")])]);
     let options = ListContainersOptionsBuilder::default()
@@ -328,6 +338,7 @@ async fn labelled(docker: &Docker, operation: &str) -> Vec<String> {
     listed
         .expect("containers can be listed")
         .into_iter()
+        .filter(|container| !container.labels.as_ref().is_some_and(is_dependant))
         .filter_map(|container| container.id)
         .collect()
 }

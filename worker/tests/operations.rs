@@ -3,7 +3,7 @@
 #[allow(dead_code)]
 mod operations_support;
 
-use bollard::models::{ContainerCreateBody, RestartPolicyNameEnum as Restart};
+use bollard::models::RestartPolicyNameEnum as Restart;
 use operations_support::World;
 use plimsoll_app::store::update_operations::ACTIVE;
 use plimsoll_domain::operation::OperationKind;
@@ -233,30 +233,6 @@ async fn an_image_for_another_platform_fails_before_anything_is_touched() {
         error.contains("s390x") || error.contains("platform"),
         "{error}"
     );
-}
-
-#[tokio::test]
-async fn a_container_that_others_live_in_is_refused_by_name() {
-    let world = World::new().await;
-    let _worker = world.worker();
-    let app = world
-        .deploy("1.0.0", Image::app("1.0.0"), Restart::NO)
-        .await;
-    let sidecar = world.docker.name("sidecar");
-    let body = ContainerCreateBody {
-        image: Some(world.registry.reference("app", "1.0.0")),
-        host_config: Some(bollard::models::HostConfig {
-            network_mode: Some(format!("container:{}", app.id)),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    world.docker.run_with(&sidecar, body).await;
-    let target = world.push("1.1.0", Image::app("1.1.0")).await;
-    let operation = world.request_update(&app, &target).await;
-    let (end, row) = world.judged(operation).await;
-    assert_eq!(end, End::Failed);
-    assert!(row["last_error"].as_str().unwrap().contains(&sidecar));
 }
 
 #[tokio::test]

@@ -19,6 +19,8 @@ pub const PARK_TAKEOVERS: u32 = 10;
 pub const MAX_STOPS: u32 = 2;
 /// How often a new container that does not come out as planned is made again.
 pub const MAX_CREATIONS: u32 = 3;
+/// How often the dependants are brought back before the operation ends without them and says so.
+pub const MAX_SETTLINGS: u32 = 3;
 
 /// What the old container was doing when the operation began, and what the surviving one does
 /// afterwards (reliability.md F-8).
@@ -107,12 +109,33 @@ pub enum NameHolder {
     Foreign,
 }
 
+/// The containers that live in the old one's namespaces, taken together (reliability.md S17). All
+/// of it is true where there are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SeenDependants {
+    /// None of those that were there runs, and no daemon can revive one.
+    pub quiet: bool,
+    /// Each does what it did before, in the namespaces of the old container.
+    pub on_old: bool,
+    /// Each does what it did before, made again in the namespaces of the new container.
+    pub on_new: bool,
+}
+
+impl SeenDependants {
+    pub const NONE: Self = Self {
+        quiet: true,
+        on_old: true,
+        on_new: true,
+    };
+}
+
 /// What the engine shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Seen {
     pub old: Option<SeenOld>,
     pub new: Option<SeenNew>,
     pub name: NameHolder,
+    pub dependants: SeenDependants,
 }
 
 /// Whether this worker has prepared the operation under its present lease. After a takeover
@@ -151,6 +174,8 @@ pub struct Facts {
     pub creations: u32,
     /// Starts of the old container in this attempt at rolling back.
     pub restarts: u32,
+    /// How often the dependants were brought back under this lease, in this direction.
+    pub settlings: u32,
     pub settled: Settled,
     pub attempt: Attempt,
 }
@@ -164,9 +189,14 @@ pub enum Action {
     /// Create the new container and attach all its networks.
     CreateNew,
     RemoveNew,
+    /// Those that live in its namespaces, before it is stopped itself.
+    StopDependants,
     NeutraliseOld,
     StopOld,
     StartNew,
+    /// Bring the dependants back: made again when their namespaces are another container's now,
+    /// started again when they are not.
+    SettleDependants,
     RemoveOld,
     RenameBack,
     RestorePolicy,
@@ -181,9 +211,11 @@ impl Action {
         Action::RenameOld,
         Action::CreateNew,
         Action::RemoveNew,
+        Action::StopDependants,
         Action::NeutraliseOld,
         Action::StopOld,
         Action::StartNew,
+        Action::SettleDependants,
         Action::RemoveOld,
         Action::RenameBack,
         Action::RestorePolicy,
@@ -197,9 +229,11 @@ impl Action {
             Action::RenameOld => "rename-old",
             Action::CreateNew => "create-new",
             Action::RemoveNew => "remove-new",
+            Action::StopDependants => "stop-dependants",
             Action::NeutraliseOld => "neutralise-old",
             Action::StopOld => "stop-old",
             Action::StartNew => "start-new",
+            Action::SettleDependants => "settle-dependants",
             Action::RemoveOld => "remove-old",
             Action::RenameBack => "rename-back",
             Action::RestorePolicy => "restore-policy",
@@ -381,6 +415,10 @@ fn still_alive(facts: &Facts, seen: &Seen) -> Option<Step> {
     if old.run.is_alive() && facts.stops >= MAX_STOPS {
         return Some(Step::Rollback(Cause::OldWillNotStop));
     }
+    // While their namespaces are still there, so that they end in order.
+    if !seen.dependants.quiet {
+        return Some(Step::Act(Action::StopDependants));
+    }
     // Also one that does not run: a daemon that restarts would revive it.
     if old.restart == RestartPolicy::Own {
         return Some(Step::Act(Action::NeutraliseOld));
@@ -388,9 +426,13 @@ fn still_alive(facts: &Facts, seen: &Seen) -> Option<Step> {
     old.run.is_alive().then_some(Step::Act(Action::StopOld))
 }
 
-/// Forward only. The old container goes when the new one is there to take its place.
+/// Forward only. The old container goes when the new one is there to take its place, and the
+/// dependants are back.
 fn passed(facts: &Facts, seen: &Seen) -> Step {
     match (seen.old, seen.new) {
+        (None, Some(_)) if owed(facts, seen.dependants.on_new) => {
+            Step::Act(Action::SettleDependants)
+        }
         // Someone took both away: the gate's observation stands.
         (None, _) => Step::Record(Phase::Succeeded),
         // A clean-up that kills its workers is left to the janitor.
@@ -409,6 +451,7 @@ fn passed(facts: &Facts, seen: &Seen) -> Step {
                 Run::Removing => Step::Wait,
                 // Somebody started it, or its daemon did.
                 run if run.is_alive() => Step::Act(Action::StopOld),
+                _ if owed(facts, seen.dependants.on_new) => Step::Act(Action::SettleDependants),
                 _ => Step::Act(Action::RemoveOld),
             }
         }
@@ -452,14 +495,23 @@ fn rollback(facts: &Facts, seen: &Seen) -> Step {
             _ => Step::Defer(Cause::OldExitsAgain),
         };
     }
-    if old.named != Named::Original {
+    if facts.settled == Settled::NotYet {
+        return Step::Wait;
+    }
+    if owed(facts, seen.dependants.on_old) {
+        return Step::Act(Action::SettleDependants);
+    }
+    match old.named {
+        Named::Original => Step::Record(Phase::RolledBack),
         // F-6: it runs, under its temporary name, until the name is free.
-        return Step::Defer(Cause::NameTaken);
+        Named::Temporary | Named::Other => Step::Defer(Cause::NameTaken),
     }
-    match facts.settled {
-        Settled::NotYet => Step::Wait,
-        Settled::Yes => Step::Record(Phase::RolledBack),
-    }
+}
+
+/// Whether the dependants are still to be brought back. One that cannot be must not keep the
+/// operation open for ever.
+fn owed(facts: &Facts, are_back: bool) -> bool {
+    !are_back && facts.settlings < MAX_SETTLINGS && facts.takeovers < PARK_TAKEOVERS
 }
 
 /// The new container, unless somebody is taking it away.

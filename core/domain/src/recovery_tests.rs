@@ -21,6 +21,7 @@ fn facts(phase: Phase) -> Facts {
         stops: 0,
         creations: 0,
         restarts: 0,
+        settlings: 0,
         settled: Settled::Yes,
         attempt: Attempt::Begun,
     }
@@ -52,10 +53,37 @@ fn every_observation() -> impl Iterator<Item = Seen> {
     let names = [NameHolder::Nobody, NameHolder::Ours, NameHolder::Foreign];
     olds.into_iter().flat_map(move |old| {
         let news = news.clone();
-        news.into_iter()
-            .flat_map(move |new| names.map(|name| Seen { old, new, name }))
+        news.into_iter().flat_map(move |new| {
+            names.into_iter().flat_map(move |name| {
+                [SeenDependants::NONE, UP, DOWN].map(|dependants| Seen {
+                    old,
+                    new,
+                    name,
+                    dependants,
+                })
+            })
+        })
     })
 }
+
+/// They run as before.
+const UP: SeenDependants = SeenDependants {
+    quiet: false,
+    on_old: true,
+    on_new: false,
+};
+/// They were stopped.
+const DOWN: SeenDependants = SeenDependants {
+    quiet: true,
+    on_old: false,
+    on_new: false,
+};
+/// They were made again.
+const MOVED: SeenDependants = SeenDependants {
+    quiet: true,
+    on_old: false,
+    on_new: true,
+};
 
 fn every_case(mut check: impl FnMut(Facts, Seen, Step)) {
     for seen in every_observation() {
@@ -70,6 +98,7 @@ fn every_case(mut check: impl FnMut(Facts, Seen, Step)) {
                                 prepared,
                                 stops,
                                 restarts: stops,
+                                settlings: stops / MAX_STOPS * MAX_SETTLINGS,
                                 ..facts(*phase)
                             };
                             check(facts, seen, next_step(&facts, &seen));
@@ -134,6 +163,34 @@ fn the_old_container_is_stopped_only_when_a_daemon_cannot_revive_it() {
 }
 
 #[test]
+fn those_that_live_in_the_old_containers_namespaces_are_stopped_before_it() {
+    every_case(|facts, seen, step| {
+        let forward = facts.phase != Phase::HealthGatePassed;
+        if forward && matches!(step, Step::Act(Action::StopOld | Action::NeutraliseOld)) {
+            assert!(seen.dependants.quiet, "{facts:?} {seen:?}");
+        }
+    });
+}
+
+#[test]
+fn the_dependants_come_back_when_a_container_has_proved_itself_and_before_the_end() {
+    every_case(|facts, seen, step| {
+        let given_up = facts.settlings >= MAX_SETTLINGS || facts.takeovers >= PARK_TAKEOVERS;
+        match step {
+            Step::Act(Action::SettleDependants) => {
+                assert!(!given_up);
+                let forward = facts.phase == Phase::HealthGatePassed;
+                assert_eq!(seen.new.is_some(), forward, "{facts:?} {seen:?}");
+                assert!(forward || seen.old.is_some());
+            }
+            Step::Record(Phase::RolledBack) => assert!(given_up || seen.dependants.on_old),
+            Step::Act(Action::RemoveOld) => assert!(given_up || seen.dependants.on_new),
+            _ => {}
+        }
+    });
+}
+
+#[test]
 fn nothing_is_touched_before_everything_slow_is_done() {
     every_case(|facts, _, step| {
         if facts.phase == Phase::Prepare && facts.prepared == Prepared::NotYet {
@@ -170,7 +227,8 @@ fn past_the_gate_nothing_turns_round() {
     });
 }
 
-/// An engine with at most the two containers, and the durable row, for playing whole programs.
+/// An engine with at most the two containers and those that live in the old one's namespaces, and
+/// the durable row, for playing whole programs.
 #[derive(Clone, Copy, Debug)]
 struct Model {
     seen: Seen,
@@ -178,10 +236,25 @@ struct Model {
     own_restart: RestartPolicy,
     /// How every new container comes out.
     outcome: Made,
+    dependants: Dependants,
+}
+
+/// What there is besides the two containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dependants {
+    None,
+    Running,
+    /// They do not come back, whatever is done.
+    Broken,
 }
 
 impl Model {
-    fn new(prior: Prior, own_restart: RestartPolicy, outcome: Made) -> Self {
+    fn new(
+        prior: Prior,
+        own_restart: RestartPolicy,
+        outcome: Made,
+        dependants: Dependants,
+    ) -> Self {
         let run = match prior {
             Prior::Running => Run::Running,
             Prior::Paused => Run::Paused,
@@ -196,6 +269,10 @@ impl Model {
                 }),
                 new: None,
                 name: NameHolder::Ours,
+                dependants: match dependants {
+                    Dependants::None => SeenDependants::NONE,
+                    Dependants::Running | Dependants::Broken => UP,
+                },
             },
             facts: Facts {
                 prior,
@@ -204,6 +281,7 @@ impl Model {
             },
             own_restart,
             outcome,
+            dependants,
         }
     }
 
@@ -250,6 +328,20 @@ impl Model {
                 new.run = up;
                 new.started = true;
             }
+            Action::StopDependants => {
+                assert!(old.unwrap().run != Run::Exited || self.facts.prior == Prior::Stopped);
+                seen.dependants = DOWN;
+            }
+            Action::SettleDependants => {
+                self.facts.settlings += 1;
+                let back = match self.facts.phase {
+                    Phase::HealthGatePassed => MOVED,
+                    _ => UP,
+                };
+                if self.dependants != Dependants::Broken {
+                    seen.dependants = back;
+                }
+            }
             Action::RemoveOld => seen.old = None,
             Action::RenameBack => {
                 assert_eq!(seen.name, NameHolder::Nobody);
@@ -278,6 +370,7 @@ impl Model {
         self.facts.stops = 0;
         self.facts.creations = 0;
         self.facts.restarts = 0;
+        self.facts.settlings = 0;
         self.facts.attempt = Attempt::Inherited;
     }
 
@@ -319,9 +412,14 @@ proptest! {
         prior in prop_oneof![Just(Prior::Running), Just(Prior::Paused), Just(Prior::Stopped)],
         own in prop_oneof![Just(RestartPolicy::Own), Just(RestartPolicy::OwnIsNo)],
         outcome in prop_oneof![4 => Just(Made::Complete), 1 => Just(Made::Incomplete)],
+        dependants in prop_oneof![
+            Just(Dependants::None),
+            Just(Dependants::Running),
+            Just(Dependants::Broken),
+        ],
         sky in proptest::collection::vec(weather(), 0..40),
     ) {
-        let mut model = Model::new(prior, own, outcome);
+        let mut model = Model::new(prior, own, outcome, dependants);
         let mut sky = sky.into_iter();
         let mut steps = 0;
         let end = loop {
@@ -366,6 +464,7 @@ proptest! {
                 Step::Defer(_) => {
                     model.facts.phase = Phase::RollbackFailed;
                     model.facts.restarts = 0;
+                    model.facts.settlings = 0;
                 }
                 Step::Wait => {}
                 Step::Fail(_) => break Phase::Failed,
@@ -382,6 +481,11 @@ proptest! {
             Phase::Succeeded => {
                 prop_assert!(model.seen.old.is_none() || model.facts.takeovers >= PARK_TAKEOVERS);
                 prop_assert!(survivor_runs(model.seen.new.unwrap().run), "{model:?}");
+                prop_assert!(
+                    model.seen.dependants.on_new
+                        || dependants == Dependants::Broken
+                        || model.facts.takeovers >= PARK_TAKEOVERS
+                );
             }
             Phase::RolledBack | Phase::Failed => {
                 let old = model.seen.old.unwrap();
@@ -389,6 +493,11 @@ proptest! {
                 prop_assert_eq!(old.named, Named::Original);
                 prop_assert_eq!(old.restart, own);
                 prop_assert!(survivor_runs(old.run), "{model:?}");
+                prop_assert!(
+                    model.seen.dependants.on_old
+                        || dependants == Dependants::Broken
+                        || model.facts.takeovers >= PARK_TAKEOVERS
+                );
             }
             other => prop_assert!(false, "ended in {other}"),
         }

@@ -22,6 +22,7 @@ mod migrate;
 pub mod policies;
 mod pool;
 pub mod requests;
+pub mod reservations;
 pub mod rolled_back_targets;
 pub mod sessions;
 pub mod sightings;
@@ -52,6 +53,7 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
         jobs::STATEMENTS,
         update_operations::STATEMENTS,
         requests::STATEMENTS,
+        reservations::STATEMENTS,
         backups::STATEMENTS,
         journal::STATEMENTS,
         rolled_back_targets::STATEMENTS,

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::{
     error::StepError,
     observe::{ROLE_RESTORED, View, run_of},
+    plan::Snapshot,
     program::{Program, Turn, id_of},
 };
 use crate::docker::{Disconnect, EngineError};
@@ -35,14 +36,15 @@ impl Program<'_> {
             Action::CreateNew => self.create_new().await?,
             Action::RemoveNew => self.remove_new(new()?, view).await?,
             Action::NeutraliseOld => {
-                let no = json!({ "Name": "no", "MaximumRetryCount": 0 });
-                self.engine.set_restart_policy(&old()?, &no).await?;
+                self.engine.set_restart_policy(&old()?, &never()).await?;
             }
+            Action::StopDependants => self.stop_dependants(view).await?,
             Action::StopOld => self.stop_old(&old()?, view).await?,
             Action::StartNew => {
                 self.engine.start(&new()?).await?;
-                self.pause_if_it_was(&new()?).await?;
+                self.pause_if_it_was(&new()?, self.prior()).await?;
             }
+            Action::SettleDependants => self.settle_dependants(view).await?,
             Action::RemoveOld => gone_is_fine(self.engine.remove(&old()?).await)?,
             Action::RenameBack => {
                 self.engine
@@ -60,7 +62,7 @@ impl Program<'_> {
                 self.restarts += 1;
                 self.restore_tag().await;
                 self.engine.start(&old()?).await?;
-                self.pause_if_it_was(&old()?).await?;
+                self.pause_if_it_was(&old()?, self.prior()).await?;
                 self.old_started = Some(Instant::now());
             }
             Action::RecreateOld => self.recreate_old().await?,
@@ -80,12 +82,16 @@ impl Program<'_> {
                 "the operation is not prepared".to_owned(),
             ));
         };
-        self.create(&plan.spec).await.map(drop)
+        let name = &self.operation.container_name;
+        self.create(name, &plan.spec).await.map(drop)
     }
 
-    /// Creates a container under the operation's name, with all its networks or not at all (S14).
-    async fn create(&self, spec: &NewSpec) -> Result<ContainerId, StepError> {
-        let name = &self.operation.container_name;
+    /// Creates a container with all its networks or not at all (S14).
+    pub(super) async fn create(
+        &self,
+        name: &str,
+        spec: &NewSpec,
+    ) -> Result<ContainerId, StepError> {
         let created = self.engine.create(name, &spec.create_body).await?;
         for warning in created.warnings {
             tracing::warn!(operation = %self.operation.id, warning, "the engine remarks");
@@ -122,25 +128,34 @@ impl Program<'_> {
     }
 
     async fn remove_new(&self, id: ContainerId, view: &View) -> Result<(), StepError> {
-        let is_alive = view.new.as_ref().is_some_and(|new| run_of(new).is_alive());
-        if is_alive {
-            let grace = view.new.as_ref().map(stop_grace).unwrap_or_default();
-            gone_is_fine(self.engine.stop(&id, grace).await)?;
-            if self.is_alive(&id).await? {
-                gone_or_stopped_is_fine(self.engine.kill(&id).await)?;
-            }
+        if let Some(new) = &view.new {
+            self.stop(&id, new).await?;
         }
         gone_is_fine(self.engine.remove(&id).await)?;
         Ok(())
     }
 
-    /// Asks, then kills. Whether it worked is seen in the next turn (reliability.md D6).
+    /// Whether it worked is seen in the next turn (reliability.md D6).
     async fn stop_old(&mut self, id: &ContainerId, view: &View) -> Result<(), StepError> {
         self.stops += 1;
-        let grace = view.old.as_ref().map(stop_grace).unwrap_or_default();
-        gone_is_fine(self.engine.stop(id, grace).await)?;
+        match &view.old {
+            Some(old) => self.stop(id, old).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Asks, then kills. What does not run is left alone.
+    pub(super) async fn stop(&self, id: &ContainerId, inspect: &Value) -> Result<(), StepError> {
+        if !run_of(inspect).is_alive() {
+            return Ok(());
+        }
+        gone_is_fine(self.engine.stop(id, stop_grace(inspect)).await)?;
         if self.is_alive(id).await? {
-            tracing::warn!(operation = %self.operation.id, "the old container does not stop; it is killed");
+            tracing::warn!(
+                operation = %self.operation.id,
+                container = %id.short(),
+                "it does not stop and is killed"
+            );
             gone_or_stopped_is_fine(self.engine.kill(id).await)?;
         }
         Ok(())
@@ -154,8 +169,12 @@ impl Program<'_> {
         }
     }
 
-    async fn pause_if_it_was(&self, id: &ContainerId) -> Result<(), StepError> {
-        if self.prior() != Prior::Paused {
+    pub(super) async fn pause_if_it_was(
+        &self,
+        id: &ContainerId,
+        prior: Prior,
+    ) -> Result<(), StepError> {
+        if prior != Prior::Paused {
             return Ok(());
         }
         match self.engine.pause(id).await {
@@ -217,31 +236,17 @@ impl Program<'_> {
                 "the old container is gone and was never recorded".to_owned(),
             ));
         };
-        let labels = self.labels(ROLE_RESTORED);
-        let facts = self.engine_facts().await?;
-        let mut image = snapshot.image.clone();
-        if image["Id"].as_str().is_none() {
-            image["Id"] = json!(snapshot.image_id());
-        }
-        let reference = snapshot.reference();
-        let spec = plan(&SpecInput {
-            container: &snapshot.container,
-            old_image: &snapshot.image,
-            new_image: &image,
-            image_reference: if reference.is_empty() {
-                snapshot.image_id()
-            } else {
-                reference
-            },
-            engine: &facts,
-            remaps: &BTreeMap::new(),
-            labels: &labels,
-            auto_remove: AutoRemove::Accept,
-            changed_paths: &[],
-        })
-        .map_err(|refusal| StepError::Refused(refusal.to_string()))?;
+        let spec = self
+            .as_it_was(
+                &snapshot,
+                ROLE_RESTORED,
+                &BTreeMap::new(),
+                AutoRemove::Accept,
+                &[],
+            )
+            .await?;
         self.restore_tag().await;
-        let id = self.create(&spec).await?;
+        let id = self.create(&self.operation.container_name, &spec).await?;
         let changes = Changes {
             old_container: Some(id),
             ..Changes::default()
@@ -253,6 +258,37 @@ impl Program<'_> {
             Completion::Open,
         )
         .await
+    }
+
+    /// A container as recorded, from the image that it ran. The rest as in [`SpecInput`].
+    pub(super) async fn as_it_was(
+        &self,
+        was: &Snapshot,
+        role: &str,
+        remaps: &BTreeMap<String, String>,
+        auto_remove: AutoRemove,
+        changed_paths: &[String],
+    ) -> Result<NewSpec, StepError> {
+        let facts = self.engine_facts().await?;
+        let mut image = was.image.clone();
+        if image["Id"].as_str().is_none() {
+            image["Id"] = json!(was.image_id());
+        }
+        plan(&SpecInput {
+            container: &was.container,
+            old_image: &was.image,
+            new_image: &image,
+            image_reference: match was.reference() {
+                "" => was.image_id(),
+                reference => reference,
+            },
+            engine: &facts,
+            remaps,
+            labels: &self.labels(role),
+            auto_remove,
+            changed_paths,
+        })
+        .map_err(|refusal| StepError::Refused(refusal.to_string()))
     }
 
     pub(super) fn labels(&self, role: &str) -> BTreeMap<String, String> {
@@ -269,14 +305,19 @@ impl Program<'_> {
     }
 }
 
-fn required(inspect: Option<&Value>, what: &str) -> Result<ContainerId, StepError> {
+/// The restart policy of what must not come back by itself (reliability.md R-6).
+pub(super) fn never() -> Value {
+    json!({ "Name": "no", "MaximumRetryCount": 0 })
+}
+
+pub(super) fn required(inspect: Option<&Value>, what: &str) -> Result<ContainerId, StepError> {
     inspect
         .and_then(id_of)
         .ok_or_else(|| StepError::Refused(format!("{what} is gone")))
 }
 
 /// Removing what is gone, or is just going, is success.
-fn gone_is_fine(result: Result<(), EngineError>) -> Result<(), EngineError> {
+pub(super) fn gone_is_fine(result: Result<(), EngineError>) -> Result<(), EngineError> {
     match result {
         Err(error) if error.is_not_found() => Ok(()),
         Err(error) if error.is_conflict() && error.to_string().contains("already in progress") => {

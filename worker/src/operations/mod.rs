@@ -6,11 +6,13 @@
 //! * `prepare`: everything slow, before anything is touched
 //! * `observe`: what the engine shows
 //! * `effects`: one function per action; each can be repeated
+//! * `dependants`: those that live in the container's namespaces (reliability.md S17)
 //! * `gate`: the health gate's observations
 //! * `record`: the fenced writes
 //! * `turning`: failing, turning round, and trying again later
 
 mod crash_point;
+mod dependants;
 mod effects;
 mod error;
 mod gate;
@@ -31,7 +33,7 @@ use plimsoll_domain::{
 use sha2::{Digest as _, Sha256};
 
 pub use crash_point::{CRASH_AT, CrashPoint, Manner, Side};
-pub(crate) use observe::{own_name, run_of};
+pub(crate) use observe::{ROLE_DEPENDANT, own_name, run_of};
 pub use plan::{Plan, Snapshot};
 
 use crate::{

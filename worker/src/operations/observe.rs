@@ -7,19 +7,23 @@ use plimsoll_domain::{
 };
 use serde_json::Value;
 
-use super::{plan::Plan, program::Program};
+use super::{dependants::Kin, plan::Plan, program::Program};
 use crate::docker::EngineError;
 
 /// The role of a new container in its operation.
 pub(super) const ROLE_NEW: &str = "new";
 /// The role of an old container that was made again from its snapshot.
 pub(super) const ROLE_RESTORED: &str = "restored";
+/// The role of one that lives in their namespaces and was made again.
+pub(crate) const ROLE_DEPENDANT: &str = "dependant";
 
 /// The containers as inspected, and what they mean for the next step.
 pub(super) struct View {
     pub(super) seen: Seen,
     pub(super) old: Option<Value>,
     pub(super) new: Option<Value>,
+    /// As recorded in the snapshot, in its order.
+    pub(super) dependants: Vec<Kin>,
 }
 
 impl Program<'_> {
@@ -53,12 +57,19 @@ impl Program<'_> {
             }
         }
         let name = self.name_holder(old.as_ref(), new.as_ref()).await?;
+        let dependants = self.observe_dependants().await?;
         let seen = Seen {
             old: old.as_ref().map(|old| self.seen_old(old)),
             new: new.as_ref().map(|new| seen_new(new, self.plan.as_ref())),
             name,
+            dependants: self.seen_dependants(&dependants, old.as_ref(), new.as_ref()),
         };
-        Ok(View { seen, old, new })
+        Ok(View {
+            seen,
+            old,
+            new,
+            dependants,
+        })
     }
 
     pub(super) fn old_id(&self) -> Option<ContainerId> {
@@ -67,7 +78,7 @@ impl Program<'_> {
         ContainerId::parse(id.unwrap_or(&operation.container_id))
     }
 
-    async fn inspect(&self, id: &ContainerId) -> Result<Option<Value>, EngineError> {
+    pub(super) async fn inspect(&self, id: &ContainerId) -> Result<Option<Value>, EngineError> {
         match self.engine.inspect(id).await {
             Ok(inspect) => Ok(Some(inspect)),
             Err(error) if error.is_not_found() => Ok(None),
@@ -76,7 +87,7 @@ impl Program<'_> {
     }
 
     /// Containers of this operation by their labels, and their roles.
-    async fn labelled(&self) -> Result<Vec<(ContainerId, String)>, EngineError> {
+    pub(super) async fn labelled(&self) -> Result<Vec<(ContainerId, String)>, EngineError> {
         let id = self.operation.id.to_string();
         let listed = self
             .engine
@@ -126,7 +137,6 @@ impl Program<'_> {
         } else {
             Named::Other
         };
-        let is_no = |policy: &Value| matches!(policy["Name"].as_str(), None | Some("" | "no"));
         let restart = match &self.snapshot {
             // A container that was made again has its policy from the snapshot.
             Some(snapshot) if is_no(snapshot.restart_policy()) => RestartPolicy::OwnIsNo,
@@ -162,6 +172,11 @@ fn seen_new(new: &Value, plan: Option<&Plan>) -> SeenNew {
         },
         started: was_started(new),
     }
+}
+
+/// Whether a restart policy restarts nothing.
+pub(super) fn is_no(policy: &Value) -> bool {
+    matches!(policy["Name"].as_str(), None | Some("" | "no"))
 }
 
 /// Whether it was ever started: Docker's zero time says no.

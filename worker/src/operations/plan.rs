@@ -10,6 +10,8 @@ use plimsoll_domain::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::observe::own_name;
+
 /// What the old container was: enough to make it again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -21,6 +23,9 @@ pub struct Snapshot {
     /// The digest its image was pulled by, from the repository the container names.
     pub repo_digest: Option<String>,
     pub prior: Prior,
+    /// The containers that live in its namespaces, in the order they start in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dependants: Vec<Snapshot>,
 }
 
 /// What the new container will be.
@@ -46,6 +51,10 @@ pub struct GateRules {
 }
 
 impl Snapshot {
+    pub(super) fn name(&self) -> &str {
+        own_name(&self.container)
+    }
+
     pub(super) fn image_id(&self) -> &str {
         self.container["Image"].as_str().unwrap_or_default()
     }
@@ -135,6 +144,7 @@ mod tests {
             image: Value::Null,
             repo_digest: None,
             prior: Prior::Running,
+            dependants: Vec::new(),
         };
         let mut moved = container.clone();
         moved["NetworkSettings"]["Networks"]["bridge"]["IPAddress"] = json!("10.0.0.2");

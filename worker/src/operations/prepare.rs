@@ -4,16 +4,14 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use chrono::Utc;
-use futures::{StreamExt, TryStreamExt};
 use plimsoll_app::store::journal::{Changes, Completion};
 use plimsoll_domain::{
     gate::{Lifetime, MIN_STABILITY},
-    ids::ContainerId,
     image::{Digest, ImageRef},
     labels::UserLabels,
     operation::{OperationKind, Phase},
     recovery::{Prepared, Prior},
-    spec::{AutoRemove, NewSpec, SpecInput, dependants, plan, repo_digest},
+    spec::{AutoRemove, NewSpec, SpecInput, plan, repo_digest},
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -26,15 +24,13 @@ use super::{
     program::{Program, Turn, id_of, json},
 };
 use crate::{
-    docker::{EngineError, ListScope, PullRequest, RegistryAuth},
+    docker::{EngineError, PullRequest, RegistryAuth},
     jobs::Outcome,
     registry::{Freshness, PullAuth},
 };
 
 /// A configuration that changes this often under our hands is somebody's work in progress (F-7).
 const MAX_PREPARATIONS: u32 = 3;
-/// Inspections at a time when dependants are looked for.
-const INSPECTIONS: usize = 8;
 
 /// The image to go to.
 struct Target {
@@ -75,13 +71,16 @@ impl Program<'_> {
         }
         let (target, dependants) =
             tokio::join!(self.fetch(&reference), self.dependants_of(&container));
-        self.refuse_dependants(&dependants?)?;
-        let target = target?;
+        let (target, dependants) = (target?, dependants?);
         let image_id = text(&target.image, "Id").to_owned();
         if calls_itself && container["Image"] == image_id.as_str() {
             return self.is_current(&image_id).await;
         }
         refuse_other_platform(&old_image, &target.image)?;
+        self.refuse_dependants(&dependants).await?;
+        if let Some(turn) = self.reserve(&dependants).await? {
+            return Ok(turn);
+        }
         self.pin(&container).await?;
         let tag = reference.tag().map_or("latest", |tag| tag.as_str());
         self.engine
@@ -109,6 +108,7 @@ impl Program<'_> {
             repo_digest: own_repo_digest(&container, &old_image),
             container,
             image: old_image,
+            dependants,
         };
         let plan = Plan {
             reference: shown,
@@ -162,7 +162,7 @@ impl Program<'_> {
         ImageRef::parse(image).map_err(|error| StepError::Refused(format!("{image}: {error}")))
     }
 
-    async fn image_of(&self, container: &Value) -> Result<Value, EngineError> {
+    pub(super) async fn image_of(&self, container: &Value) -> Result<Value, EngineError> {
         match self.engine.inspect_image(text(container, "Image")).await {
             Ok(image) => Ok(image),
             Err(error) if error.is_not_found() => Ok(Value::Null),
@@ -273,7 +273,7 @@ impl Program<'_> {
     }
 
     /// Only Compose copies files into containers, and only then is it worth asking (S26).
-    async fn changed_paths(&self, container: &Value) -> Result<Vec<String>, StepError> {
+    pub(super) async fn changed_paths(&self, container: &Value) -> Result<Vec<String>, StepError> {
         let labels = &container["Config"]["Labels"];
         match (labels.get("com.docker.compose.project"), id_of(container)) {
             (Some(_), Some(id)) => Ok(self.engine.changed_paths(&id).await?),
@@ -317,32 +317,8 @@ impl Program<'_> {
         (gate, auto_remove)
     }
 
-    /// Containers that live in a namespace of this one, by name.
-    async fn dependants_of(&self, container: &Value) -> Result<Vec<String>, StepError> {
-        let own = text(container, "Id");
-        let listed = self.engine.list(ListScope::All).await?;
-        let others: Vec<ContainerId> = listed
-            .into_iter()
-            .map(|summary| summary.id)
-            .filter(|id| id.as_str() != own)
-            .collect();
-        let inspections: Vec<Option<Value>> = futures::stream::iter(others)
-            .map(|id| async move {
-                match self.engine.inspect(&id).await {
-                    Ok(inspect) => Ok(Some(inspect)),
-                    Err(error) if error.is_not_found() => Ok(None),
-                    Err(error) => Err(error),
-                }
-            })
-            .buffer_unordered(INSPECTIONS)
-            .try_collect()
-            .await?;
-        let found = dependants(container, inspections.iter().flatten());
-        Ok(found.into_iter().map(|dependant| dependant.name).collect())
-    }
-
     /// The engine accepts a network that does not exist, until the container is to be started.
-    async fn refuse_missing_networks(&self, spec: &NewSpec) -> Result<(), StepError> {
+    pub(super) async fn refuse_missing_networks(&self, spec: &NewSpec) -> Result<(), StepError> {
         for network in &spec.extra_networks {
             match self.engine.inspect_network(network.target()).await {
                 Err(error) if error.is_not_found() => {
@@ -357,21 +333,8 @@ impl Program<'_> {
         Ok(())
     }
 
-    /// They would be left with a namespace that is gone (reliability.md S17).
-    fn refuse_dependants(&self, names: &[String]) -> Result<(), StepError> {
-        if names.is_empty() {
-            return Ok(());
-        }
-        Err(StepError::Refused(format!(
-            "{} cannot be updated by itself, because other containers live in its namespaces and \
-             would lose them: {}",
-            self.operation.container_name,
-            names.join(", ")
-        )))
-    }
-
     /// A worker that stops itself cannot start its successor (reliability.md U1).
-    fn refuse_own_container(&self, container: &Value) -> Result<(), StepError> {
+    pub(super) fn refuse_own_container(&self, container: &Value) -> Result<(), StepError> {
         let hostname = std::env::var("HOSTNAME").unwrap_or_default();
         let id = text(container, "Id");
         let in_container = std::path::Path::new("/.dockerenv").exists();
@@ -403,7 +366,7 @@ fn refuse_other_platform(old: &Value, new: &Value) -> Result<(), StepError> {
 }
 
 /// The digest the old image was pulled by, from the repository that the container names.
-fn own_repo_digest(container: &Value, image: &Value) -> Option<String> {
+pub(super) fn own_repo_digest(container: &Value, image: &Value) -> Option<String> {
     let reference = container["Config"]["Image"].as_str()?;
     let name = ImageRef::parse(reference).ok()?.familiar_name();
     repo_digest(image, &name).map(str::to_owned)

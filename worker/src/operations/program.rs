@@ -1,6 +1,9 @@
 //! The loop: observe, decide, write, act, and observe again.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, Utc};
 use plimsoll_app::store::{
@@ -20,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Inner,
     crash_point::Side,
+    dependants::DependantEnd,
     error::StepError,
     gate,
     observe::View,
@@ -56,6 +60,11 @@ pub(super) struct Program<'a> {
     pub(super) stops: u32,
     pub(super) creations: u32,
     pub(super) restarts: u32,
+    pub(super) settlings: u32,
+    /// Why dependants could not be brought back when that was last tried, by name.
+    pub(super) unsettled: BTreeMap<String, String>,
+    /// What became of the dependants, once the operation ends.
+    pub(super) dependants: Vec<DependantEnd>,
     pub(super) old_started: Option<Instant>,
     pub(super) attempt: Attempt,
     pub(super) trouble: Option<(Action, u32)>,
@@ -117,6 +126,9 @@ impl<'a> Program<'a> {
             stops: 0,
             creations: 0,
             restarts: 0,
+            settlings: 0,
+            unsettled: BTreeMap::new(),
+            dependants: Vec::new(),
             old_started: None,
             attempt: Attempt::Inherited,
             trouble: None,
@@ -230,6 +242,7 @@ impl<'a> Program<'a> {
             stops: self.stops,
             creations: self.creations,
             restarts: self.restarts,
+            settlings: self.settlings,
             settled,
             attempt: self.attempt,
         }
@@ -268,6 +281,9 @@ impl<'a> Program<'a> {
                 }));
             }
             Phase::RollbackStarted => self.attempt = Attempt::Begun,
+            Phase::Succeeded | Phase::RolledBack => {
+                self.dependants = self.ends_of(view, phase);
+            }
             _ => {}
         }
         Ok(changes)
@@ -383,12 +399,14 @@ impl<'a> Program<'a> {
         }
     }
 
-    /// Whether the old container's configuration is no longer what was prepared for (F-7).
+    /// Whether the configuration of the old container, or of one that lives in its namespaces, is
+    /// no longer what was prepared for (F-7).
     fn has_drifted(&self, view: &View) -> bool {
-        match (&self.snapshot, &view.old) {
-            (Some(snapshot), Some(old)) => !snapshot.is_still_true_of(old),
-            _ => false,
-        }
+        let (Some(snapshot), Some(old)) = (&self.snapshot, &view.old) else {
+            return false;
+        };
+        let mut kin = snapshot.dependants.iter().zip(&view.dependants);
+        !snapshot.is_still_true_of(old) || kin.any(|(was, kin)| kin.has_drifted(was))
     }
 
     pub(super) fn crash_point(&self, point: &str, side: Side) {

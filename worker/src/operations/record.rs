@@ -151,6 +151,9 @@ impl Program<'_> {
             .as_deref()
             .or(operation.rollback_reason.as_deref());
         let error = changes.last_error.as_deref().or(reason);
+        if matches!(phase, Phase::Succeeded | Phase::RolledBack) {
+            self.audit_dependants(tx).await?;
+        }
         match phase {
             Phase::HealthGatePassed if is_update => {
                 return match self.backup() {
@@ -228,6 +231,32 @@ impl Program<'_> {
             ..NewAudit::new(action, &operation.container_name, status)
         };
         audit::append(tx, &entry).await
+    }
+
+    async fn audit_dependants(&self, tx: &Transaction<'_>) -> Result<(), StoreError> {
+        let operation = &self.operation;
+        for end in &self.dependants {
+            let (status, details) = match &end.trouble {
+                None => (AuditStatus::Success, end.what.to_owned()),
+                Some(why) => (
+                    AuditStatus::Error,
+                    format!("could not be {}: {why}", end.what),
+                ),
+            };
+            let details = format!("{details}, with {}", operation.container_name);
+            let entry = NewAudit {
+                container_image: Some(&end.image),
+                identity_key: Some(end.identity.as_str()),
+                trigger_name: operation.trigger_name.as_deref(),
+                details: Some(&details),
+                actor: Some(&operation.actor),
+                request_id: operation.request_id.as_deref(),
+                operation_id: Some(operation.id.as_uuid()),
+                ..NewAudit::new("container-restart", &end.name, status)
+            };
+            audit::append(tx, &entry).await?;
+        }
+        Ok(())
     }
 
     /// The way back that this update leaves.

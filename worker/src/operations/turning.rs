@@ -138,6 +138,7 @@ impl Program<'_> {
         .await?;
         self.attempt = Attempt::Begun;
         self.restarts = 0;
+        self.settlings = 0;
         self.old_started = None;
         Ok(Turn::Next)
     }

@@ -9,13 +9,13 @@ use plimsoll_app::{App, store::update_operations::Operation};
 use plimsoll_domain::{
     ids::{OperationId, WatcherRef},
     operation::Phase,
-    spec::{OPERATION_LABEL, stop_grace},
+    spec::{OPERATION_LABEL, ROLE_LABEL, stop_grace},
 };
 
 use super::ReconcileError;
 use crate::{
     docker::{ContainerSummary, Engine},
-    operations::run_of,
+    operations::{ROLE_DEPENDANT, run_of},
 };
 
 /// What was made later than this after the end was not made by the operation.
@@ -63,7 +63,12 @@ fn is_leftover(operation: &Operation, container: &ContainerSummary, now: DateTim
     let made = DateTime::from_timestamp(container.created, 0);
     let in_its_time =
         made.is_some_and(|made| made >= operation.created_at - LATE && made <= ended + LATE);
-    let survives = survivor.is_none_or(|id| id == container.id.as_str());
+    // One that lives in the namespaces of the survivor has a life of its own (S17).
+    let is_dependant = container
+        .labels
+        .get(ROLE_LABEL)
+        .is_some_and(|role| role == ROLE_DEPENDANT);
+    let survives = is_dependant || survivor.is_none_or(|id| id == container.id.as_str());
     in_its_time && !survives && now > ended + SETTLE
 }
 
@@ -176,6 +181,17 @@ mod tests {
             let leftover = is_leftover(&operation(phase, now), &container(digit, made), now);
             assert_eq!(leftover, goes, "{phase} {digit}");
         }
+    }
+
+    #[test]
+    fn a_dependant_that_was_made_again_stays() {
+        let now = Utc::now();
+        let made = now - Duration::seconds(50);
+        let mut dependant = container("c", made);
+        let role = (ROLE_LABEL.to_owned(), ROLE_DEPENDANT.to_owned());
+        dependant.labels.extend([role]);
+        let operation = operation(Phase::Succeeded, now);
+        assert!(!is_leftover(&operation, &dependant, now));
     }
 
     #[test]

@@ -1,0 +1,116 @@
+//! Which containers an operation may touch besides its own (reliability.md S17).
+//!
+//! The unique index gives an operation its own container. Those that live in its namespaces are
+//! reserved before anything is touched, so that two operations never work on one container; the
+//! later one waits for the first.
+
+use plimsoll_domain::{
+    ids::{ContainerId, OperationId, WatcherRef},
+    operation::Phase,
+};
+
+use crate::{Store, StoreError, jobs::Lease, update_operations::Operation};
+
+statements! {
+    /// One reservation at a time per engine, until the end of the transaction.
+    LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1::text || '/' || $2::text, 17))";
+    /// An operation that holds one of the same containers.
+    HOLDER = "SELECT id, container_name, phase FROM update_operations
+               WHERE agent = $1 AND watcher = $2 AND id <> $3 AND completed_at IS NULL
+                 AND dependants IS NOT NULL
+                 AND (array[container_name] || dependants) && (array[$4::text] || $5::text[])
+               LIMIT 1";
+    RESERVE = "UPDATE update_operations SET dependants = $2
+                WHERE id = $1 AND container_id = $3 AND completed_at IS NULL
+                  AND EXISTS (SELECT 1 FROM jobs
+                               WHERE id = $4 AND lease_owner = $5 AND lease_epoch = $6
+                                 AND state = 'running')";
+    FOLLOW = "UPDATE update_operations SET container_id = $2, updated_at = now()
+               WHERE agent = $3 AND watcher = $4 AND container_id = $1 AND completed_at IS NULL
+                 AND dependants IS NULL";
+}
+
+/// What became of a reservation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reservation {
+    /// The containers are this operation's until it has completed.
+    Held,
+    /// Another operation works on one of them.
+    HeldBy {
+        operation: OperationId,
+        container_name: String,
+        phase: Phase,
+    },
+    /// The operation is not what it was when it was loaded: its container was made again, or the
+    /// lease is lost.
+    Outdated,
+}
+
+impl Store {
+    /// Reserves the operation's own container and `dependants` (names) for it. May be repeated.
+    pub async fn reserve_containers(
+        &self,
+        lease: &Lease,
+        operation: &Operation,
+        dependants: &[String],
+    ) -> Result<Reservation, StoreError> {
+        let WatcherRef { agent, name } = &operation.watcher;
+        let id = operation.id.as_uuid();
+        let mut client = self.client().await?;
+        let tx = client.transaction().await?;
+        let statement = tx.prepare_cached(LOCK).await?;
+        tx.execute(&statement, &[agent, name]).await?;
+        let statement = tx.prepare_cached(HOLDER).await?;
+        let own = &operation.container_name;
+        let holder = tx
+            .query_opt(&statement, &[agent, name, &id, own, &dependants])
+            .await?;
+        if let Some(row) = holder {
+            let phase: &str = row.get(2);
+            return Ok(Reservation::HeldBy {
+                operation: OperationId::from_uuid(row.get(0)),
+                container_name: row.get(1),
+                phase: Phase::parse(phase)
+                    .ok_or_else(|| StoreError::corrupt("operation phase", phase))?,
+            });
+        }
+        let statement = tx.prepare_cached(RESERVE).await?;
+        let reserved = tx
+            .execute(
+                &statement,
+                &[
+                    &id,
+                    &dependants,
+                    &operation.container_id,
+                    &lease.job.as_uuid(),
+                    &lease.owner,
+                    &lease.epoch,
+                ],
+            )
+            .await?;
+        tx.commit().await?;
+        Ok(match reserved {
+            0 => Reservation::Outdated,
+            _ => Reservation::Held,
+        })
+    }
+
+    /// Operations that were asked for a container and have not touched it go on with the one that
+    /// was made in its stead. May be repeated.
+    pub async fn follow_container(
+        &self,
+        watcher: &WatcherRef,
+        from: &ContainerId,
+        to: &ContainerId,
+    ) -> Result<(), StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(FOLLOW).await?;
+        client
+            .execute(
+                &statement,
+                &[&from.as_str(), &to.as_str(), &watcher.agent, &watcher.name],
+            )
+            .await?;
+        Ok(())
+    }
+}
