@@ -8,6 +8,7 @@ mod contract;
 mod crashes;
 mod events;
 mod fleet;
+mod garbage;
 mod lists;
 mod matrix;
 mod readme;
