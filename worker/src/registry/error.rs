@@ -41,7 +41,7 @@ pub enum RegistryError {
         what: String,
         detail: String,
     },
-    #[error("{registry} has no {what}")]
+    #[error("{registry} does not have {what}")]
     NotFound { registry: Arc<str>, what: String },
     #[error("{registry} refused {what} with {status}{detail}")]
     Rejected {
