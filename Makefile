@@ -1,7 +1,7 @@
 # `make run` and `make test` are all that a newcomer needs; they install what is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test demo fuzz chaos fmt lint check services
+.PHONY: help run test demo bench fuzz chaos fmt lint check services
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -17,6 +17,11 @@ test: services ## formatting, lints and every test
 demo: services ## watch, update and automatic rollback, to look at
 	@cargo build --locked -p plimsoll -p plimsoll-tests --bin plimsoll --bin demo
 	@"$${CARGO_TARGET_DIR:-target}/debug/demo"
+
+bench: services ## what it costs, against floors of the same run; SECTIONS="reads watch" for some
+	@cargo build --locked --release -p plimsoll -p plimsoll-api -p plimsoll-worker \
+		-p plimsoll-tests --bin plimsoll --bin plimsoll-api --bin plimsoll-worker --bin bench
+	@"$${CARGO_TARGET_DIR:-target}/release/bench" $(SECTIONS)
 
 fuzz: ## the property tests, with a hundred times as many cases
 	PROPTEST_CASES=$${PROPTEST_CASES:-25600} cargo test --locked --release -p plimsoll-domain
