@@ -16,6 +16,10 @@ use tokio::time::Instant;
 
 use crate::{App, AppError, requests::Caller};
 
+/// Between two looks at whether a job has ended.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
 /// How a watch that was asked for ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchAnswer {
@@ -92,8 +96,8 @@ impl App {
         patience: Duration,
     ) -> Result<WatchAnswer, AppError> {
         let watchers = ids.len();
-        let deadline = Instant::now() + patience;
-        let mut pause = Duration::from_millis(5);
+        let begun = Instant::now();
+        let deadline = begun + patience;
         loop {
             let mut running = false;
             for id in ids {
@@ -115,8 +119,10 @@ impl App {
                 return Ok(WatchAnswer::Running { watchers });
             }
             // A job announces its end with its events, but a watch that changed nothing has none.
+            // Looking again after an eighth of the time so far makes nobody wait much longer than
+            // the watch took.
+            let pause = (begun.elapsed() / 8).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
             tokio::time::sleep(pause.min(deadline - Instant::now())).await;
-            pause = (pause * 3 / 2).min(Duration::from_millis(250));
         }
     }
 }
