@@ -110,6 +110,10 @@ pub async fn run(report: &mut Report) -> anyhow::Result<()> {
         })
     };
     for ((name, request, _, _), quiet) in cases.iter().zip(quiet) {
+        if name.ends_with("If-None-Match") {
+            // The watch changes the list, so the answer is the list and no longer 304.
+            continue;
+        }
         let load = measure(api.port(), request).await?;
         report
             .at_least(
