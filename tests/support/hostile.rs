@@ -38,6 +38,7 @@ pub struct Answer {
     status: u16,
     headers: Vec<(String, String)>,
     body: Body,
+    delay: Duration,
 }
 
 enum Body {
@@ -62,6 +63,7 @@ impl Answer {
             status,
             headers: Vec::new(),
             body: Body::Whole(body.into()),
+            delay: Duration::ZERO,
         }
     }
 
@@ -93,6 +95,11 @@ impl Answer {
         }
     }
 
+    /// Comes only after that time.
+    pub fn after(self, delay: Duration) -> Self {
+        Self { delay, ..self }
+    }
+
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
@@ -103,10 +110,17 @@ type Handler = dyn Fn(&Received) -> Answer + Send + Sync;
 
 pub struct Hostile {
     port: u16,
-    received: Arc<Mutex<Vec<Received>>>,
-    connections: Arc<AtomicUsize>,
-    sent: Arc<AtomicUsize>,
+    seen: Arc<Seen>,
     server: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Seen {
+    received: Mutex<Vec<Received>>,
+    sent: AtomicUsize,
+    /// Requests that came in and have no answer yet.
+    open: AtomicUsize,
+    most_open: AtomicUsize,
 }
 
 impl Drop for Hostile {
@@ -119,27 +133,18 @@ impl Hostile {
     pub async fn start(handler: impl Fn(&Received) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
-        let received = Arc::new(Mutex::new(Vec::new()));
-        let connections = Arc::new(AtomicUsize::new(0));
-        let sent = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::new(Seen::default());
         let handler: Arc<Handler> = Arc::new(handler);
-        let seen = (received.clone(), connections.clone(), sent.clone());
+        let noted = seen.clone();
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                seen.1.fetch_add(1, Ordering::SeqCst);
                 let _ = stream.set_nodelay(true);
-                let (handler, received, sent) = (handler.clone(), seen.0.clone(), seen.2.clone());
+                let (handler, seen) = (handler.clone(), noted.clone());
                 // A client that goes away in the middle is part of the game.
-                tokio::spawn(async move { serve(stream, &handler, &received, &sent).await.ok() });
+                tokio::spawn(async move { serve(stream, &handler, &seen).await.ok() });
             }
         });
-        Self {
-            port,
-            received,
-            connections,
-            sent,
-            server,
-        }
+        Self { port, seen, server }
     }
 
     pub fn host(&self) -> String {
@@ -151,29 +156,26 @@ impl Hostile {
     }
 
     pub fn received(&self) -> Vec<Received> {
-        self.received.lock().expect("no test panicked").clone()
+        let received = self.seen.received.lock();
+        received.expect("no test panicked").clone()
     }
 
     pub fn paths(&self) -> Vec<String> {
         self.received().into_iter().map(|r| r.path).collect()
     }
 
-    pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::SeqCst)
+    /// The most requests that waited for their answers at the same time.
+    pub fn most_at_once(&self) -> usize {
+        self.seen.most_open.load(Ordering::SeqCst)
     }
 
     /// Bytes of bodies that went out.
     pub fn sent(&self) -> usize {
-        self.sent.load(Ordering::SeqCst)
+        self.seen.sent.load(Ordering::SeqCst)
     }
 }
 
-async fn serve(
-    stream: TcpStream,
-    handler: &Arc<Handler>,
-    received: &Mutex<Vec<Received>>,
-    sent: &AtomicUsize,
-) -> std::io::Result<()> {
+async fn serve(stream: TcpStream, handler: &Arc<Handler>, seen: &Seen) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
         let mut line = String::new();
@@ -206,7 +208,15 @@ async fn serve(
         request.body = String::from_utf8_lossy(&body).into_owned();
         let answer = handler(&request);
         let head_only = request.method == "HEAD";
-        received.lock().expect("no test panicked").push(request);
+        let received = seen.received.lock();
+        received.expect("no test panicked").push(request);
+        let open = seen.open.fetch_add(1, Ordering::SeqCst) + 1;
+        seen.most_open.fetch_max(open, Ordering::SeqCst);
+        if !answer.delay.is_zero() {
+            tokio::time::sleep(answer.delay).await;
+        }
+        // Before the answer, so that a quick client's next request does not meet this one.
+        seen.open.fetch_sub(1, Ordering::SeqCst);
         let mut head = format!("HTTP/1.1 {} X\r\n", answer.status);
         for (name, value) in &answer.headers {
             let _ = write!(head, "{name}: {value}\r\n");
@@ -226,13 +236,13 @@ async fn serve(
         match answer.body {
             Body::Whole(body) if !head_only => {
                 stream.write_all(&body).await?;
-                sent.fetch_add(body.len(), Ordering::SeqCst);
+                seen.sent.fetch_add(body.len(), Ordering::SeqCst);
             }
             Body::Endless(length) => {
                 let piece = vec![b' '; 64 * 1024];
                 for _ in 0..length / piece.len() as u64 {
                     stream.write_all(&piece).await?;
-                    sent.fetch_add(piece.len(), Ordering::SeqCst);
+                    seen.sent.fetch_add(piece.len(), Ordering::SeqCst);
                 }
             }
             Body::Missing => tokio::time::sleep(Duration::from_secs(3600)).await,

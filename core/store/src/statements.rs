@@ -1,7 +1,7 @@
 /// Declares SQL statements as constants and lists them for the test that prepares each against the
 /// migrated schema:
 ///
-/// ```ignore
+/// ```text
 /// statements! {
 ///     /// One container by id.
 ///     GET = "SELECT … FROM containers WHERE id = $1";
