@@ -8,7 +8,7 @@ use plimsoll_app::{
     queue::rpc::{RemoteError, RpcError},
 };
 use plimsoll_domain::ids::{OperationId, WatcherRef};
-use plimsoll_support::{postgres::Database, redis::Redis};
+use plimsoll_support::{postgres::Database, redis::Redis, wait};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
@@ -227,7 +227,12 @@ async fn the_last_event_stays_however_old_it_is() {
         .await
         .unwrap();
     assert_eq!(app.store().expire_events(3600.0, 100).await.unwrap(), 1);
-    let tail = app.events().subscribe(None).await.unwrap().position();
+    // Transactions of other tests' databases on the same server hold it back.
+    let tail = wait::until("the event is settled", PATIENCE, async || {
+        let tail = app.events().subscribe(None).await.unwrap().position();
+        (tail.id == 2).then_some(tail)
+    })
+    .await;
     let mut again = app
         .events()
         .subscribe(Some(&tail.to_string()))
