@@ -101,17 +101,44 @@ pub struct Totals {
 
 impl Totals {
     fn of(entries: &[Arc<Entry>]) -> Self {
-        let mut totals = Self {
-            total: entries.len(),
-            ..Self::default()
-        };
-        for entry in entries {
-            totals.running += usize::from(entry.state.facts.is_running());
-            totals.updates_available += usize::from(entry.update_available);
-            totals.hot += usize::from(entry.maturity == Some(MaturityLevel::Hot));
-            totals.mature += usize::from(entry.maturity == Some(MaturityLevel::Mature));
+        let sum = |totals: Self, entry: &Arc<Entry>| totals.plus(Self::of_one(entry));
+        entries.iter().fold(Self::default(), sum)
+    }
+
+    fn of_one(entry: &Entry) -> Self {
+        Self {
+            total: 1,
+            running: usize::from(entry.state.facts.is_running()),
+            updates_available: usize::from(entry.update_available),
+            hot: usize::from(entry.maturity == Some(MaturityLevel::Hot)),
+            mature: usize::from(entry.maturity == Some(MaturityLevel::Mature)),
         }
-        totals
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            total: self.total + other.total,
+            running: self.running + other.running,
+            updates_available: self.updates_available + other.updates_available,
+            hot: self.hot + other.hot,
+            mature: self.mature + other.mature,
+        }
+    }
+
+    /// `part` must be part of it.
+    fn minus(self, part: Self) -> Self {
+        Self {
+            total: self.total - part.total,
+            running: self.running - part.running,
+            updates_available: self.updates_available - part.updates_available,
+            hot: self.hot - part.hot,
+            mature: self.mature - part.mature,
+        }
+    }
+
+    /// With `new` in the place of `old`: nothing else is looked at.
+    fn replaced(self, old: &Entry, new: &Entry) -> Self {
+        self.minus(Self::of_one(old)).plus(Self::of_one(new))
     }
 }
 
@@ -169,6 +196,7 @@ impl Inventory {
             return None;
         }
         let mut entries = self.entries.clone();
+        let mut totals = self.totals;
         let mut different = false;
         // Rows of containers that are gone are read again while an older transaction is open.
         let known = |gone: &ContainerId| self.by_id.contains_key(gone.as_str());
@@ -180,6 +208,7 @@ impl Inventory {
             match self.by_id.get(entry.id()) {
                 Some(position) => {
                     reordered |= self.entries[*position].by_name(&entry) != Ordering::Equal;
+                    totals = totals.replaced(&entries[*position], &entry);
                     entries[*position] = entry;
                 }
                 None => added.push(entry),
@@ -190,7 +219,9 @@ impl Inventory {
                 if time_state(&entry.state, context, at) != entry.time {
                     different = true;
                     let state = entry.state.clone();
-                    *entry = Arc::new(Entry::new(entry.xid, state, context, at));
+                    let new = Arc::new(Entry::new(entry.xid, state, context, at));
+                    totals = totals.replaced(entry, &new);
+                    *entry = new;
                 }
             }
         }
@@ -201,7 +232,7 @@ impl Inventory {
         }
         // The common case under load: what is there changes, and nothing moves.
         different.then(|| Self {
-            totals: Totals::of(&entries),
+            totals,
             by_id: self.by_id.clone(),
             entries,
             everything: OnceLock::new(),
