@@ -10,7 +10,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::recovery::{Prior, Run};
+use crate::{
+    labels::UserLabels,
+    recovery::{Prior, Run},
+};
 
 /// How long a new container must run, without a label that says otherwise.
 pub const DEFAULT_STABILITY: Duration = Duration::from_secs(10);
@@ -44,6 +47,16 @@ pub enum Lifetime {
     Service,
     /// The user said so by label: ending with 0 is success.
     OneShot,
+}
+
+impl Lifetime {
+    /// What the container's own labels `plimsoll.update.one-shot` or `dd.update.one-shot` say.
+    pub fn chosen(labels: &UserLabels<'_>) -> Self {
+        match labels.opts_in("one-shot") {
+            true => Lifetime::OneShot,
+            false => Lifetime::Service,
+        }
+    }
 }
 
 /// The gate of one operation, fixed when the new container was first seen running.

@@ -287,23 +287,11 @@ impl Program<'_> {
         };
         let (own, default) = (of(container), of(image));
         let labels = UserLabels::new(&own, &default);
-        let says_yes = |keys: [&str; 2]| {
-            let value = keys.into_iter().find_map(|key| labels.get(key));
-            value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
-        };
         let rules = labels.rules();
         let settings = &self.world.settings;
         let stability = rules
             .stability_secs
             .map_or(settings.stability, |secs| Duration::from_secs(secs.into()));
-        let lifetime = match says_yes(["plimsoll.update.one-shot", "dd.update.one-shot"]) {
-            true => Lifetime::OneShot,
-            false => Lifetime::Service,
-        };
-        let auto_remove = match says_yes(["plimsoll.update.auto-remove", "dd.update.auto-remove"]) {
-            true => AutoRemove::Accept,
-            false => AutoRemove::Refuse,
-        };
         let deadline = settings.health_deadline.map(|d| d.as_secs());
         let gate = GateRules {
             stability_secs: stability.max(MIN_STABILITY).as_secs(),
@@ -312,9 +300,9 @@ impl Program<'_> {
                 .window_ms
                 .map(|ms| u64::from(ms).div_ceil(1_000))
                 .or(deadline),
-            lifetime,
+            lifetime: Lifetime::chosen(&labels),
         };
-        (gate, auto_remove)
+        (gate, AutoRemove::chosen(&labels))
     }
 
     /// The engine accepts a network that does not exist, until the container is to be started.

@@ -36,6 +36,14 @@ impl<'a> UserLabels<'a> {
         (!from_image && !value.is_empty()).then_some(value)
     }
 
+    /// Whether the user set `plimsoll.update.<what>` or `dd.update.<what>` to `true`.
+    pub fn opts_in(&self, what: &str) -> bool {
+        ["plimsoll", "dd"]
+            .iter()
+            .find_map(|prefix| self.get(&format!("{prefix}.update.{what}")))
+            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+
     /// The Compose service the container belongs to. One-off containers (`docker compose run`)
     /// belong to none: they would share the service's identity, and with it policy and history.
     pub fn compose(&self) -> Option<ComposeRef> {

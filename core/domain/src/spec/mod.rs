@@ -111,12 +111,9 @@ impl AutoRemove {
     /// What the container's own labels `plimsoll.update.auto-remove` or `dd.update.auto-remove`
     /// say. Labels of its image say nothing (invariant 11).
     pub fn chosen(labels: &UserLabels<'_>) -> Self {
-        let value = ["plimsoll.update.auto-remove", "dd.update.auto-remove"]
-            .into_iter()
-            .find_map(|key| labels.get(key));
-        match value {
-            Some(value) if value.eq_ignore_ascii_case("true") => AutoRemove::Accept,
-            _ => AutoRemove::Refuse,
+        match labels.opts_in("auto-remove") {
+            true => AutoRemove::Accept,
+            false => AutoRemove::Refuse,
         }
     }
 }
