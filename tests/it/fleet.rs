@@ -1,7 +1,7 @@
 //! Plimsoll as people run it: API and worker processes over services of their own, a registry, and
 //! containers on the real engine. Tests speak to it over HTTP.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use bollard::models::{
     ContainerCreateBody, HostConfig, RestartPolicy, RestartPolicyNameEnum as Restart,
@@ -47,6 +47,7 @@ pub struct Case<'a> {
     pub restart: Restart,
     /// Seconds.
     pub stability: u32,
+    pub labels: &'a [(&'a str, &'a str)],
 }
 
 impl Case<'_> {
@@ -59,6 +60,7 @@ impl Case<'_> {
             image: Image::app("1.0.0"),
             restart: Restart::ALWAYS,
             stability: 1,
+            labels: &[],
         }
     }
 }
@@ -112,13 +114,16 @@ impl Fleet {
         let reference = self.publish(case.repository, case.tag, case.image).await;
         self.docker.pull(&reference).await;
         let name = self.docker.name(stem);
-        let labels = [
+        let mut labels: HashMap<String, String> = [
             (CASE_LABEL.to_owned(), self.case(case.watcher)),
             ("dd.update.stability".to_owned(), case.stability.to_string()),
-        ];
+        ]
+        .into();
+        let owned = |(key, value): &(&str, &str)| (key.to_string(), value.to_string());
+        labels.extend(case.labels.iter().map(owned));
         let body = ContainerCreateBody {
             image: Some(reference),
-            labels: Some(labels.into()),
+            labels: Some(labels),
             host_config: Some(HostConfig {
                 restart_policy: Some(RestartPolicy {
                     name: Some(case.restart),

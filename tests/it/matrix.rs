@@ -27,6 +27,10 @@ use Role::{Admin, Operator, Viewer};
 use Who::{Everyone, From, SignedIn, Webhook};
 
 const MATRIX: &[(&str, Who)] = &[
+    (
+        "acknowledgeUpdateOperation",
+        From(Operator, "containers:update"),
+    ),
     ("createToken", From(Operator, "tokens:write")),
     ("deleteContainer", From(Admin, "containers:delete")),
     ("followEvents", From(Viewer, "containers:read")),

@@ -1,10 +1,13 @@
 //! The main job over HTTP, with the real binaries: a watch finds an image, an update replaces the
 //! container or brings the old one back, and a rollback goes back on request.
 
-use bollard::models::RestartPolicyNameEnum as Restart;
+use std::time::Duration;
+
+use bollard::{models::RestartPolicyNameEnum as Restart, query_parameters::KillContainerOptions};
 use futures::future::join_all;
 use plimsoll_support::image::Image;
 use plimsoll_support::oracle::End;
+use plimsoll_support::wait;
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -300,4 +303,54 @@ async fn a_rollback_of_a_moved_tag_really_goes_back_without_the_registry() {
     let wanted = json!({"backupId": Uuid::new_v4().to_string()});
     let other = answer(request().json(&wanted)).await;
     assert_eq!(other.status, 422, "{}", other.text);
+}
+
+#[tokio::test]
+async fn an_update_that_turns_unhealthy_afterwards_goes_back_once_where_labels_ask_for_it() {
+    let fleet = Fleet::start(1).await;
+    let _worker = fleet.worker("local").spawn();
+    let case = Case {
+        image: Image::app("1.0.0").healthcheck("true"),
+        labels: &[("dd.rollback.auto", "true")],
+        ..Case::app()
+    };
+    let name = fleet.deploy("app", case).await;
+    let before = fleet.running_image(&name).await;
+    let breaks = "trap 'exit 0' TERM; trap 'echo broken > /why' USR1;
+                  while :; do sleep 1 & wait $!; done";
+    let next = Image::app("1.1.0").shell(breaks);
+    let next = next.healthcheck("if [ -e /why ]; then cat /why; exit 1; fi");
+    fleet.publish("app", "1.1.0", next).await;
+    let id = fleet.watched(&name).await;
+    let done = answer(fleet.update(0, &id)).await;
+    assert_eq!(done.status, 200, "{}", done.text);
+    let update = operation_of(&done);
+    assert_eq!(fleet.judged(update).await.0, End::Succeeded);
+
+    let signal = KillContainerOptions {
+        signal: "USR1".to_owned(),
+    };
+    let docker = fleet.docker.client();
+    docker.kill_container(&name, Some(signal)).await.unwrap();
+    let since = "SELECT id FROM update_operations WHERE kind = 'rollback' AND id > $1";
+    let rollback = wait::until("a rollback", Duration::from_secs(60), async || {
+        let row = fleet.rows.query_opt(since, &[&update]).await.unwrap();
+        row.map(|row| row.get::<_, Uuid>(0))
+    })
+    .await;
+    let (end, row) = fleet.judged(rollback).await;
+    assert_eq!(end, End::Succeeded, "{row:#}");
+    assert_eq!(row["actor"], "plimsoll");
+    let reason = text(&row, "rollback_reason");
+    assert!(reason.contains(&update.to_string()), "{reason}");
+    assert!(reason.ends_with("broken"), "{reason}");
+    assert_eq!(fleet.running_image(&name).await, before);
+
+    // The target that did not stand is not tried again.
+    let id = text(&fleet.listed(&name).await, "id");
+    let watched = fleet.request(0, Method::POST, &format!("/containers/{id}/watch"));
+    assert_eq!(answer(watched).await.status, 200);
+    let again = answer(fleet.update(0, &id)).await;
+    assert_eq!(again.status, 409, "{}", again.text);
+    assert!(again.text.contains(reason.as_str()), "{}", again.text);
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, RestartPolicyNameEnum as Restart};
 use operations_support::{World, app as app_on};
+use plimsoll_app::{AppError, requests::Caller};
+use plimsoll_domain::access::{Principal, Role};
 use plimsoll_support::image::Image;
 use plimsoll_support::oracle::{End, completed, row};
 use plimsoll_support::proxy::{Fault, Proxy, Upstream};
@@ -183,6 +185,45 @@ async fn a_name_that_somebody_takes_is_waited_for_while_the_old_container_runs()
     assert!(world.docker.inspect(&foreign).await.is_some());
     world.docker.remove(&foreign).await;
     assert_eq!(world.judged(operation).await.0, End::RolledBack);
+}
+
+#[tokio::test]
+async fn a_rollback_that_cannot_end_is_left_to_whoever_acknowledges_it() {
+    let world = World::new().await;
+    let app = world
+        .deploy("1.0.0", Image::app("1.0.0"), Restart::ALWAYS)
+        .await;
+    let target = world.push("1.1.0", Image::app("1.1.0")).await;
+    let operation = world.request_update(&app, &target).await;
+    let principal = Principal::anonymous(Role::Operator);
+    let caller = Caller {
+        principal: &principal,
+        request_id: None,
+        idempotency: None,
+    };
+    let early = world.app.acknowledge_operation(operation, &caller).await;
+    assert!(matches!(early, Err(AppError::Conflict { .. })), "{early:?}");
+    drop(die_at(&world, "renamed", Side::After).await);
+    let image = world.registry.reference("app", "1.0.0");
+    let foreign = world.docker.run(&app.name, &image).await;
+    let _second = world.worker();
+    world.reaches(operation, "phase", "rollback-failed").await;
+
+    let taken = world.app.acknowledge_operation(operation, &caller).await;
+    assert!(taken.unwrap().acknowledged_at.is_some());
+    let row = completed(&world.rows, operation.as_uuid()).await;
+    assert_eq!(row["phase"], "rollback-failed");
+    // Nothing on the host was changed, and the container is free for the next operation.
+    let old = world.docker.inspect(&app.id).await.unwrap();
+    assert!(old.state.unwrap().running.unwrap());
+    let theirs = operations_support::Deployed {
+        name: app.name.clone(),
+        id: foreign,
+    };
+    let next = world.request_update(&theirs, &target).await;
+    let row = completed(&world.rows, next.as_uuid()).await;
+    assert_eq!(row["phase"], "succeeded");
+    assert!(world.docker.inspect(&app.id).await.is_some());
 }
 
 #[tokio::test]

@@ -11,15 +11,20 @@ use super::{
     Tag,
     error::{ApiError, ErrorOf, ReadsOne},
     instant::Instant,
+    operations::plain_caller,
     page::{List, Page, PageNumber},
 };
 use crate::{
     ApiState,
     auth::{Authorized, perm},
+    error_set,
+    middleware::context::RequestContext,
 };
 
 /// `GET /api/v1/containers/{id}/update-operations` and `/api/v1/update-operations/{id}`.
 pub struct UpdateOperations;
+
+error_set!(pub Acknowledging = 404, 409);
 
 /// One update or rollback.
 #[derive(Object)]
@@ -45,6 +50,8 @@ pub struct OperationView {
     created_at: Instant,
     updated_at: Instant,
     completed_at: Option<Instant>,
+    /// When somebody took over what the rollback could not finish.
+    acknowledged_at: Option<Instant>,
     trigger_name: Option<String>,
     from_version: Option<String>,
     to_version: Option<String>,
@@ -77,6 +84,7 @@ impl From<Operation> for OperationView {
             created_at: Instant(operation.created_at),
             updated_at: Instant(operation.updated_at),
             completed_at: operation.completed_at.map(Instant),
+            acknowledged_at: operation.acknowledged_at.map(Instant),
             trigger_name: operation.trigger_name,
             from_version: operation.from_version,
             to_version: operation.to_version,
@@ -145,5 +153,31 @@ impl UpdateOperations {
             .parse()
             .map_err(|_| ApiError::not_found(update_operations::NOT_FOUND))?;
         Ok(Json(state.app.get_operation(id).await?.into()))
+    }
+
+    /// Take over an operation whose rollback failed
+    ///
+    /// Plimsoll tries a failed rollback again until it succeeds, and meanwhile refuses other
+    /// operations on the container. After this it leaves the host as it is, for somebody to put in
+    /// order, and the container can be updated again.
+    #[oai(
+        path = "/update-operations/:id/acknowledge",
+        method = "post",
+        operation_id = "acknowledgeUpdateOperation",
+        tag = "Tag::Containers"
+    )]
+    async fn acknowledge(
+        &self,
+        who: Authorized<perm::ContainersUpdate>,
+        state: ApiState,
+        context: RequestContext,
+        id: Path<String>,
+    ) -> Result<Json<OperationView>, ErrorOf<Acknowledging>> {
+        let id: OperationId = id
+            .parse()
+            .map_err(|_| ApiError::not_found(update_operations::NOT_FOUND))?;
+        let caller = plain_caller(who.principal(), &context);
+        let operation = state.app.acknowledge_operation(id, &caller).await?;
+        Ok(Json(operation.into()))
     }
 }

@@ -83,6 +83,8 @@ pub(crate) struct Request<'a> {
     pub target_image: &'a str,
     pub target_digest: Option<&'a str>,
     pub backup: Option<BackupId>,
+    /// Why Plimsoll itself asks; also in the audit trail.
+    pub rollback_reason: Option<&'a str>,
     pub audit_action: &'a str,
 }
 
@@ -135,6 +137,7 @@ impl App {
             target_image: request.target_image.to_owned(),
             target_digest: request.target_digest.map(str::to_owned),
             backup: request.backup,
+            rollback_reason: request.rollback_reason.map(str::to_owned),
             actor: caller.actor().to_owned(),
             request_id: caller.request_id.map(str::to_owned),
         };
@@ -151,7 +154,7 @@ impl App {
             operation: &operation,
             job,
             audit_action: request.audit_action,
-            audit_details: None,
+            audit_details: request.rollback_reason,
             event: &event,
             idempotency: caller
                 .idempotency

@@ -2,11 +2,11 @@
 //! container").
 
 use plimsoll_domain::{
-    access::Scope,
+    access::{Principal, Scope},
     ids::{BackupId, OperationId},
     operation::OperationKind,
 };
-use plimsoll_store::backups::Backup;
+use plimsoll_store::{backups::Backup, update_operations::Operation};
 
 use crate::{App, AppError, requests::Caller, requests::Request};
 
@@ -52,12 +52,56 @@ impl App {
                     target_image: &target_image,
                     target_digest: chosen.image_digest.as_deref(),
                     backup: Some(chosen.id),
+                    rollback_reason: None,
                     audit_action: "rollback",
                 },
                 caller,
             )
             .await?;
         Ok((operation, chosen))
+    }
+
+    /// Goes back from an update that ended well and did not stay so (reliability.md H7). Its target
+    /// is then blocked like one that never stood.
+    ///
+    /// # Errors
+    /// `NotFound` when the container or the way back is gone; `Conflict` when an operation is
+    /// active.
+    pub async fn roll_back_regression(
+        &self,
+        update: &Operation,
+        reason: &str,
+    ) -> Result<OperationId, AppError> {
+        let container = update.new_container_id.as_deref().unwrap_or_default();
+        let entry = self.get_container(container).await?;
+        let state = &entry.state;
+        let backups = self.store().backups_of(&state.identity_key).await?;
+        let backup = backups
+            .into_iter()
+            .find(|backup| backup.operation == update.id)
+            .ok_or_else(|| AppError::NotFound("The update's backup is gone".to_owned()))?;
+        let principal = Principal::plimsoll();
+        let caller = Caller {
+            principal: &principal,
+            request_id: update.request_id.as_deref(),
+            idempotency: None,
+        };
+        self.accept(
+            Request {
+                kind: OperationKind::Rollback,
+                state,
+                trigger_name: update.trigger_name.as_deref().unwrap_or_default(),
+                from_version: &state.facts.image.tag.value,
+                to_version: &backup.image_tag,
+                target_image: &format!("{}:{}", backup.image_name, backup.image_tag),
+                target_digest: backup.image_digest.as_deref(),
+                backup: Some(backup.id),
+                rollback_reason: Some(reason),
+                audit_action: "auto-rollback",
+            },
+            &caller,
+        )
+        .await
     }
 
     /// The rollback that an earlier request with the same key made, with the backup it went to.

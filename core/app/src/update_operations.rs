@@ -1,10 +1,14 @@
 //! The history of updates and rollbacks (contract/drydock-container-api.md, "Get update/rollback
 //! history").
 
-use plimsoll_domain::ids::OperationId;
+use plimsoll_domain::{access::Scope, ids::OperationId, operation::Phase};
 pub use plimsoll_store::update_operations::Operation;
+use plimsoll_store::{
+    audit::{self, AuditStatus, NewAudit},
+    begin, commit, events, journal, update_operations,
+};
 
-use crate::{App, AppError};
+use crate::{App, AppError, requests::Caller};
 
 pub const NOT_FOUND: &str = "Update operation not found";
 
@@ -37,5 +41,48 @@ impl App {
     pub async fn get_operation(&self, id: OperationId) -> Result<Operation, AppError> {
         let operation = self.store().operation(id).await?;
         operation.ok_or_else(|| AppError::NotFound(NOT_FOUND.to_owned()))
+    }
+
+    /// Takes over an operation whose rollback keeps failing (reliability.md K12): no worker tries
+    /// any longer, and the container may be updated again. What is on the host stays as it is.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` unless the operation waits in `rollback-failed`.
+    pub async fn acknowledge_operation(
+        &self,
+        id: OperationId,
+        caller: &Caller<'_>,
+    ) -> Result<Operation, AppError> {
+        caller.authorise(Scope::ContainersUpdate)?;
+        let operation = self.get_operation(id).await?;
+        let entry = NewAudit {
+            container_image: Some(&operation.target_image),
+            identity_key: Some(operation.identity.as_str()),
+            from_version: operation.from_version.as_deref(),
+            to_version: operation.to_version.as_deref(),
+            trigger_name: operation.trigger_name.as_deref(),
+            details: Some("the failed rollback is taken over by hand"),
+            actor: Some(caller.principal.name()),
+            request_id: caller.request_id,
+            operation_id: Some(id.as_uuid()),
+            ..NewAudit::new(
+                "operation-acknowledged",
+                &operation.container_name,
+                AuditStatus::Info,
+            )
+        };
+        let event = journal::event(&operation, Phase::RollbackFailed, &Default::default());
+        let mut client = self.store().client().await?;
+        let tx = begin(&mut client).await?;
+        if !update_operations::acknowledge(&tx, id).await? {
+            return Err(AppError::conflict(
+                "Only an operation whose rollback failed can be acknowledged",
+            ));
+        }
+        audit::append(&tx, &entry).await?;
+        events::append(&tx, journal::EVENT, &event).await?;
+        commit(tx).await?;
+        self.announce().await;
+        self.get_operation(id).await
     }
 }

@@ -78,6 +78,7 @@ impl App {
                 target_image: &target_image,
                 target_digest: None,
                 backup: None,
+                rollback_reason: None,
                 audit_action: origin.audit_action(),
             },
             caller,

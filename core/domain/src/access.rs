@@ -195,6 +195,8 @@ pub enum Credential {
     ApiToken(TokenId),
     /// The bearer token of the webhook endpoints.
     Webhook,
+    /// None: the worker acts by a rule that the container's labels set.
+    Plimsoll,
     /// Authentication is switched off and that was confirmed in the configuration.
     Anonymous,
 }
@@ -247,6 +249,17 @@ impl Principal {
             role: Role::Operator,
             scopes: scopes.intersection(Role::Operator.scopes()),
             credential: Credential::Webhook,
+        }
+    }
+
+    /// Plimsoll itself, going back from an update that did not stand.
+    pub fn plimsoll() -> Self {
+        Self {
+            user: None,
+            name: "plimsoll".to_owned(),
+            role: Role::Operator,
+            scopes: Role::Operator.scopes(),
+            credential: Credential::Plimsoll,
         }
     }
 

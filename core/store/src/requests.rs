@@ -15,8 +15,9 @@ statements! {
     ACCEPT = "WITH operation AS (
             INSERT INTO update_operations (id, kind, agent, watcher, container_id, container_name,
                                            identity_key, trigger_name, from_version, to_version,
-                                           target_image, target_digest, backup_id, actor, request_id)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+                                           target_image, target_digest, backup_id, actor, request_id,
+                                           rollback_reason)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $23)
         ), job AS (
             INSERT INTO jobs (id, kind, agent, watcher, spec, operation_id)
             VALUES ($16, 'operation', $3, $4,
@@ -82,6 +83,7 @@ impl Store {
                     &request.event,
                     &request.idempotency.map(|(key, _)| key),
                     &request.idempotency.map(|(_, hash)| hash),
+                    &operation.rollback_reason,
                 ],
             )
             .await?;

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use deadpool_postgres::GenericClient;
-use plimsoll_domain::ids::{IdentityKey, OperationId};
+use plimsoll_domain::ids::{BackupId, IdentityKey, OperationId};
 
 use crate::{Store, StoreError};
 
@@ -14,6 +14,12 @@ statements! {
                 SET target = excluded.target, target_digest = excluded.target_digest,
                     operation_id = excluded.operation_id, reason = excluded.reason,
                     last_error = excluded.last_error, recorded_at = now()";
+    /// The target of the update that left this backup.
+    REMEMBER = "INSERT INTO rolled_back_targets
+                  (identity_key, target, target_digest, operation_id, reason)
+                SELECT u.identity_key, u.target_image, coalesce(u.target_digest, ''), u.id, $2
+                  FROM backups b JOIN update_operations u ON u.id = b.operation_id
+                 WHERE b.id = $1";
     CLEAR = "DELETE FROM rolled_back_targets WHERE identity_key = $1";
     GET = "SELECT target, target_digest, reason, last_error, recorded_at
              FROM rolled_back_targets WHERE identity_key = $1";
@@ -50,6 +56,20 @@ pub async fn remember(
                 &bad.last_error,
             ],
         )
+        .await?;
+    Ok(())
+}
+
+/// Remembers the target that came after `backup` and did not stand, in the transaction that ends
+/// the way back. No target of the container may be remembered at this moment.
+pub async fn remember_what_followed(
+    client: &impl GenericClient,
+    backup: BackupId,
+    reason: &str,
+) -> Result<(), StoreError> {
+    let statement = client.prepare_cached(REMEMBER).await?;
+    client
+        .execute(&statement, &[&backup.as_uuid(), &reason])
         .await?;
     Ok(())
 }

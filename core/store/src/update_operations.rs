@@ -34,11 +34,6 @@ macro_rules! columns {
 }
 
 statements! {
-    INSERT = "INSERT INTO update_operations
-                (id, kind, agent, watcher, container_id, container_name, identity_key,
-                 trigger_name, from_version, to_version, target_image, target_digest, backup_id,
-                 actor, request_id)
-              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
     ACTIVE_ONE = "SELECT id FROM update_operations
                    WHERE agent = $1 AND watcher = $2 AND container_name = $3
                      AND completed_at IS NULL";
@@ -58,6 +53,20 @@ statements! {
                      WHERE agent = $1 AND watcher = $2
                        AND completed_at > now() - make_interval(secs => $3)
                      ORDER BY completed_at");
+    /// Updates that ended well, whose container turned unhealthy within its window
+    /// (`dd.rollback.auto`, `dd.rollback.window`) and was not touched by an operation since.
+    REGRESSED = concat!("SELECT ", columns!(summary), " FROM update_operations
+                     WHERE agent = $1 AND watcher = $2 AND kind = 'update' AND phase = 'succeeded'
+                       AND completed_at > now() - interval '1 day'
+                       AND EXISTS (SELECT 1 FROM containers c
+                            WHERE c.id = update_operations.new_container_id AND NOT c.removed
+                              AND c.facts ->> 'health' = 'unhealthy'
+                              AND c.facts #>> '{rules,rollback,auto}' = 'true'
+                              AND update_operations.completed_at > now() - make_interval(secs =>
+                                  coalesce((c.facts #>> '{rules,rollback,windowMs}')::float8 / 1000, $3)))
+                       AND NOT EXISTS (SELECT 1 FROM update_operations later
+                            WHERE later.identity_key = update_operations.identity_key
+                              AND later.created_at > update_operations.created_at)");
     ACKNOWLEDGE = "UPDATE update_operations
                       SET acknowledged_at = now(), completed_at = now(), updated_at = now()
                     WHERE id = $1 AND phase = 'rollback-failed' AND completed_at IS NULL";
@@ -88,6 +97,8 @@ pub struct NewOperation {
     pub target_digest: Option<String>,
     /// For a rollback: where to go back to.
     pub backup: Option<BackupId>,
+    /// Why Plimsoll itself asks for a rollback; nothing where a person does.
+    pub rollback_reason: Option<String>,
     pub actor: String,
     pub request_id: Option<String>,
 }
@@ -139,34 +150,11 @@ pub struct EndedOperation {
     pub takeovers: u32,
 }
 
-/// Writes an accepted request, in the transaction that also writes its job. A second active
-/// operation for the container is refused: `StoreError::is_constraint(ACTIVE)`; the transaction is
-/// then lost, and [`Store::active_operation`] names the first.
-pub async fn insert(client: &impl GenericClient, new: &NewOperation) -> Result<(), StoreError> {
-    let statement = client.prepare_cached(INSERT).await?;
-    client
-        .execute(
-            &statement,
-            &[
-                &new.id.as_uuid(),
-                &new.kind.as_str(),
-                &new.watcher.agent,
-                &new.watcher.name,
-                &new.container.as_str(),
-                &new.container_name,
-                &new.identity.as_str(),
-                &new.trigger_name,
-                &new.from_version,
-                &new.to_version,
-                &new.target_image,
-                &new.target_digest,
-                &new.backup.map(|b| b.as_uuid()),
-                &new.actor,
-                &new.request_id,
-            ],
-        )
-        .await?;
-    Ok(())
+/// An operator takes over an operation whose rollback failed: its container is free again, and a
+/// worker that works on it loses its lease. Answers whether there was one.
+pub async fn acknowledge(client: &impl GenericClient, id: OperationId) -> Result<bool, StoreError> {
+    let statement = client.prepare_cached(ACKNOWLEDGE).await?;
+    Ok(client.execute(&statement, &[&id.as_uuid()]).await? > 0)
 }
 
 impl Store {
@@ -274,12 +262,19 @@ impl Store {
             .collect()
     }
 
-    /// An operator takes over an operation whose rollback failed: its container is free again.
-    /// Answers whether there was one.
-    pub async fn acknowledge_operation(&self, id: OperationId) -> Result<bool, StoreError> {
+    /// Updates of one engine that ended well and did not stay so, where the container's labels ask
+    /// to go back then. `window` is in seconds, for containers that name none.
+    pub async fn regressed_operations(
+        &self,
+        watcher: &WatcherRef,
+        window: f64,
+    ) -> Result<Vec<Operation>, StoreError> {
         let client = self.client().await?;
-        let statement = client.prepare_cached(ACKNOWLEDGE).await?;
-        Ok(client.execute(&statement, &[&id.as_uuid()]).await? > 0)
+        let statement = client.prepare_cached(REGRESSED).await?;
+        let rows = client
+            .query(&statement, &[&watcher.agent, &watcher.name, &window])
+            .await?;
+        rows.iter().map(read).collect()
     }
 
     /// Whether the account that asked may no longer do so (reliability.md S-18). An actor that is

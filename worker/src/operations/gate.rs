@@ -81,6 +81,14 @@ fn health(new: &Value) -> Health {
     }
 }
 
+/// What the last probe said, where the engine calls the container unhealthy.
+pub(crate) fn unhealthy(container: &Value) -> Option<String> {
+    match health(container) {
+        Health::Unhealthy(output) => Some(output),
+        _ => None,
+    }
+}
+
 /// The healthcheck's times, if there is a healthcheck.
 fn health_times(new: &Value) -> Option<HealthTimes> {
     let check = &new["Config"]["Healthcheck"];

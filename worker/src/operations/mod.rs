@@ -33,6 +33,7 @@ use plimsoll_domain::{
 use sha2::{Digest as _, Sha256};
 
 pub use crash_point::{CRASH_AT, CrashPoint, Manner, Side};
+pub(crate) use gate::unhealthy;
 pub(crate) use observe::{ROLE_DEPENDANT, own_name, run_of};
 pub use plan::{Plan, Snapshot};
 

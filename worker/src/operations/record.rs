@@ -169,6 +169,9 @@ impl Program<'_> {
                 };
                 self.audit(tx, action, AuditStatus::Success, None).await?;
                 rolled_back_targets::forget(tx, &operation.identity).await?;
+                if let (Some(backup), Some(reason)) = (operation.backup, reason) {
+                    rolled_back_targets::remember_what_followed(tx, backup, reason).await?;
+                }
             }
             Phase::RolledBack if is_update => {
                 self.audit(tx, "auto-rollback", AuditStatus::Info, error)

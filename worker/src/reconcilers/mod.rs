@@ -4,16 +4,18 @@
 //! * `aftercare`: operations that ended a moment ago still hold (R-2's post-terminal watch)
 //! * `leftovers`: containers of operations that are over (I-11)
 //! * `pins`: images that nothing keeps any more
+//! * `regressions`: updates whose containers did not stay healthy
 //! * `expiry`: rows that are old enough to be forgotten
 
 mod aftercare;
 mod expiry;
 mod leftovers;
 mod pins;
+mod regressions;
 
 use std::{collections::HashMap, time::Duration};
 
-use plimsoll_app::{App, store::StoreError};
+use plimsoll_app::{App, AppError, store::StoreError};
 use plimsoll_domain::ids::WatcherRef;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +24,7 @@ pub use expiry::Retention;
 
 use crate::docker::{Engine, EngineError};
 
-/// Between looks at what ended lately: one query, when nothing did.
+/// Between looks at what ended lately: a query or two, when nothing did.
 const AFTERCARE: Duration = Duration::from_secs(5);
 /// Between looks for leftover containers.
 const LEFTOVERS: Duration = Duration::from_secs(20);
@@ -35,22 +37,30 @@ pub enum ReconcileError {
     Engine(#[from] EngineError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Request(AppError),
 }
 
 /// What is done for one engine at intervals of its own.
 #[derive(Clone, Copy, Debug)]
 enum Task {
     Aftercare,
+    Regressions,
     Leftovers,
     Pins,
 }
 
 impl Task {
-    const ALL: [Task; 3] = [Task::Aftercare, Task::Leftovers, Task::Pins];
+    const ALL: [Task; 4] = [
+        Task::Aftercare,
+        Task::Regressions,
+        Task::Leftovers,
+        Task::Pins,
+    ];
 
     const fn interval(self) -> Duration {
         match self {
-            Task::Aftercare => AFTERCARE,
+            Task::Aftercare | Task::Regressions => AFTERCARE,
             Task::Leftovers => LEFTOVERS,
             Task::Pins => SWEEP,
         }
@@ -82,6 +92,7 @@ async fn keep_tending(task: Task, (app, watcher, engine): (App, WatcherRef, Engi
         tick.tick().await;
         let tended = match task {
             Task::Aftercare => aftercare::tend(&app, &watcher, &engine).await,
+            Task::Regressions => regressions::tend(&app, &watcher, &engine).await,
             Task::Leftovers => leftovers::tend(&app, &watcher, &engine).await,
             Task::Pins => pins::tend(&app, &watcher, &engine).await,
         };
@@ -113,6 +124,7 @@ fn interval(time: Duration) -> tokio::time::Interval {
 /// The engine or the database does not answer: nothing is known, so nothing more was done.
 pub async fn tend(app: &App, watcher: &WatcherRef, engine: &Engine) -> Result<(), ReconcileError> {
     aftercare::tend(app, watcher, engine).await?;
+    regressions::tend(app, watcher, engine).await?;
     leftovers::tend(app, watcher, engine).await?;
     pins::tend(app, watcher, engine).await
 }

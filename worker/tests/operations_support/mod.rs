@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, HostConfig, RestartPolicy, RestartPolicyNameEnum};
-use plimsoll_app::store::{jobs, jobs::NewJob, update_operations, update_operations::NewOperation};
+use plimsoll_app::store::{requests::NewRequest, update_operations::NewOperation};
 use plimsoll_app::{App, AppSettings, Queue, Store, store::StoreError, store::StoreSettings};
-use plimsoll_domain::ids::{BackupId, ContainerId, IdentityKey, OperationId, WatcherRef};
-use plimsoll_domain::job::JobSpec;
+use plimsoll_domain::ids::{BackupId, ContainerId, IdentityKey, JobId, OperationId, WatcherRef};
 use plimsoll_domain::operation::OperationKind;
 use plimsoll_support::docker::Docker;
 use plimsoll_support::image::Image;
@@ -179,15 +178,19 @@ impl World {
             target_image: target.to_owned(),
             target_digest: None,
             backup,
+            rollback_reason: None,
             actor: "tester".to_owned(),
             request_id: None,
         };
-        let job = NewJob::now(self.watcher.clone(), JobSpec::Operation { operation: id });
-        let mut client = self.app.store().client().await?;
-        let tx = client.transaction().await?;
-        update_operations::insert(&tx, &operation).await?;
-        jobs::insert(&tx, &job).await?;
-        tx.commit().await?;
+        let request = NewRequest {
+            operation: &operation,
+            job: JobId::generate(),
+            audit_action: "container-update",
+            audit_details: None,
+            event: "{}",
+            idempotency: None,
+        };
+        self.app.store().accept_operation(&request).await?;
         Ok(id)
     }
 
