@@ -13,7 +13,7 @@ use crate::{
 
 const CONTAINERS: usize = 100;
 const CREATED: usize = 1000;
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 15;
 
 pub async fn run(report: &mut Report) -> anyhow::Result<()> {
     let docker = Docker::connect().await;

@@ -2,6 +2,7 @@
 //! engine nor a failing registry takes away what is known.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bollard::models::ContainerCreateBody;
@@ -232,8 +233,9 @@ async fn a_cycle_over_everything_checks_running_containers_that_are_watched() {
     let watched = fleet.docker.run_with(&name, labelled(&image, "true")).await;
     let name = fleet.docker.name("stopped");
     let stopped = fleet.docker.create(&name, labelled(&image, "true")).await;
-    // Nothing has looked at the engine yet: the cycle does.
+    // Nothing has looked at the engine yet: the cycle does, at what it checks.
     handle(&fleet.watcher, &[], Asked::ByRequest).await.unwrap();
+    fleet.look().await;
     let [watched, stopped] = [watched, stopped].map(|id| ContainerId::parse(&id).unwrap());
     assert_eq!(fleet.verdict(&watched).await, Ok(Some("1.1.0".into())));
     assert_eq!(fleet.verdict(&ignored).await, Ok(None));
@@ -349,7 +351,7 @@ async fn an_engine_that_does_not_answer_changes_nothing_that_is_known() {
         fleet
             .watcher
             .inventory()
-            .resync(Depth::Listed)
+            .resync(Depth::ListedWithImages)
             .await
             .is_err()
     );
@@ -428,7 +430,8 @@ async fn a_result_for_an_image_that_no_longer_runs_is_dropped() {
     let image = publish(&fleet.docker, &registry, "app").await;
     let id = fleet.run("app", &image).await;
     fleet.look().await;
-    let mut facts = fleet.state(&id).await.unwrap().facts;
+    let state = fleet.state(&id).await.unwrap();
+    let mut facts = Arc::unwrap_or_clone(state.facts);
     facts.image.id = format!("sha256:{}", "0".repeat(64));
     let outcome = plimsoll_app::observations::WatchOutcome {
         facts,

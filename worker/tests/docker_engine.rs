@@ -8,7 +8,7 @@ use futures::StreamExt;
 use plimsoll_domain::ids::ContainerId;
 use plimsoll_support::docker::LABEL;
 use plimsoll_worker::docker::{
-    Engine, EngineAddress, EngineError, EventKind, ListScope, PullRequest,
+    Engine, EngineAddress, EngineError, EventKind, ListFilter, PullRequest,
 };
 use serde_json::json;
 use support::Host;
@@ -56,7 +56,7 @@ async fn a_container_lives_and_dies_by_its_id() {
     assert_eq!(engine.find_by_name(id.short()).await.expect("find"), None);
 
     let listed = engine
-        .list_by_label(LABEL, Some(&host.tag))
+        .list(ListFilter::label(LABEL, Some(&host.tag)))
         .await
         .expect("list");
     assert_eq!(listed.len(), 1);
@@ -65,7 +65,11 @@ async fn a_container_lives_and_dies_by_its_id() {
     assert_eq!(listed[0].image_id, image);
     assert_eq!(listed[0].state, "running");
     assert_eq!(listed[0].networks[0].name, "bridge");
-    let running = engine.list(ListScope::Running).await.expect("list");
+    let running = ListFilter {
+        statuses: Some(&["running"]),
+        ..ListFilter::label(LABEL, Some(&host.tag))
+    };
+    let running = engine.list(running).await.expect("list");
     assert!(running.iter().any(|summary| summary.id == id));
 
     let policy = json!({ "Name": "no", "MaximumRetryCount": 0 });

@@ -13,11 +13,14 @@ use chrono::{DateTime, SubsecRound, Utc};
 use plimsoll_domain::view::ViewContext;
 use plimsoll_store::{
     Client, Store, StoreError,
-    inventory::{self, Mark, REMOVED_ROWS_KEPT},
+    inventory::{self, InventoryDelta, Mark, REMOVED_ROWS_KEPT, StoredContainer},
 };
 use tokio::sync::oneshot;
 
-use crate::{AppError, inventory::Inventory};
+use crate::{
+    AppError,
+    inventory::{Entry, Inventory},
+};
 
 /// A request hears `Unavailable` when Postgres has not answered by then (reliability.md P1).
 const DEADLINE: Duration = Duration::from_millis(900);
@@ -206,18 +209,23 @@ impl Reader {
             .last
             .as_ref()
             .filter(|last| now - last.when < REMOVED_ROWS_KEPT / 2);
+        let nothing = Inventory::default();
+        let held = last.map_or(&nothing, |last| &last.snapshot.inventory);
+        let rendered = |container: StoredContainer, mark: &Mark| {
+            held.render(container, &shared.context, time_of(mark))
+        };
         let delta = match last {
             Some(last) => {
                 let known = |id: &str, xid| last.snapshot.inventory.has(id, xid);
-                inventory::read_changed(client, last.mark, known).await?
+                inventory::read_changed(client, last.mark, known, rendered).await?
             }
-            None => inventory::read_all(client).await?,
+            None => inventory::read_all(client, rendered).await?,
         };
         let mark = delta.mark;
         if last.is_some_and(|last| mark.xmin < last.mark.xmin) {
             // Transaction numbers only ever rise: this is another database than before, restored
             // from a backup.
-            let all = inventory::read_all(client).await?;
+            let all = inventory::read_all(client, rendered).await?;
             return Ok(self.keep(shared, all, None, now));
         }
         let before = last.map(|last| last.snapshot.clone());
@@ -227,17 +235,17 @@ impl Reader {
     fn keep(
         &mut self,
         shared: &Shared,
-        delta: inventory::InventoryDelta,
+        delta: InventoryDelta<Arc<Entry>>,
         before: Option<Arc<Snapshot>>,
         when: Instant,
     ) -> Arc<Snapshot> {
         let mark = delta.mark;
-        let at = mark.read_at.trunc_subsecs(0);
+        let at = time_of(&mark);
         let inventory = match &before {
             Some(before) => before
                 .inventory
                 .updated(delta, &shared.context, before.at, at),
-            None => Some(Inventory::new(delta.changed, &shared.context, at)),
+            None => Some(Inventory::new(delta.changed)),
         };
         let snapshot = match (inventory, before) {
             (None, Some(before))
@@ -261,4 +269,9 @@ impl Reader {
         });
         snapshot
     }
+}
+
+/// What a snapshot says about time is as of this.
+fn time_of(mark: &Mark) -> DateTime<Utc> {
+    mark.read_at.trunc_subsecs(0)
 }

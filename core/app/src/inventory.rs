@@ -38,7 +38,11 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn new(xid: i64, state: ContainerState, context: &ViewContext, now: DateTime<Utc>) -> Self {
+    fn new(
+        StoredContainer { xid, state }: StoredContainer,
+        context: &ViewContext,
+        now: DateTime<Utc>,
+    ) -> Self {
         let time = time_state(&state, context, now);
         let shown = view(&state, context, now);
         // The view holds strings, numbers and maps with text keys: nothing JSON cannot say.
@@ -59,7 +63,8 @@ impl Entry {
             semver_diff: shown.update_kind.semver_diff,
             maturity: shown.update_maturity_level,
             since,
-            json: json.into(),
+            // A copy has no spare room behind it.
+            json: Bytes::copy_from_slice(&json),
             hash,
             xid,
             time,
@@ -160,15 +165,7 @@ pub struct Rendered {
 }
 
 impl Inventory {
-    pub fn new(containers: Vec<StoredContainer>, context: &ViewContext, at: DateTime<Utc>) -> Self {
-        let entries = containers
-            .into_iter()
-            .map(|c| Arc::new(Entry::new(c.xid, c.state, context, at)))
-            .collect();
-        Self::of(entries)
-    }
-
-    fn of(mut entries: Vec<Arc<Entry>>) -> Self {
+    pub(crate) fn new(mut entries: Vec<Arc<Entry>>) -> Self {
         entries.sort_by(|a, b| a.by_name(b));
         let by_id = entries
             .iter()
@@ -183,11 +180,28 @@ impl Inventory {
         }
     }
 
+    /// What clients see of `container`. What is known already is shared: a watch of a fleet does
+    /// not double what a replica holds.
+    pub(crate) fn render(
+        &self,
+        mut container: StoredContainer,
+        context: &ViewContext,
+        at: DateTime<Utc>,
+    ) -> Arc<Entry> {
+        let facts = &mut container.state.facts;
+        if let Some(known) = self.get(facts.id.as_str())
+            && known.state.facts == *facts
+        {
+            *facts = known.state.facts.clone();
+        }
+        Arc::new(Entry::new(container, context, at))
+    }
+
     /// This inventory, which was true at `before`, with `delta` applied and as it reads at `at`.
     /// `None` when nothing differs.
     pub fn updated(
         &self,
-        delta: InventoryDelta,
+        delta: InventoryDelta<Arc<Entry>>,
         context: &ViewContext,
         before: DateTime<Utc>,
         at: DateTime<Utc>,
@@ -202,9 +216,8 @@ impl Inventory {
         let known = |gone: &ContainerId| self.by_id.contains_key(gone.as_str());
         let mut reordered = delta.gone.iter().any(known);
         let mut added = Vec::new();
-        for StoredContainer { xid, state } in delta.changed {
+        for entry in delta.changed {
             different = true;
-            let entry = Arc::new(Entry::new(xid, state, context, at));
             match self.by_id.get(entry.id()) {
                 Some(position) => {
                     reordered |= self.entries[*position].by_name(&entry) != Ordering::Equal;
@@ -218,8 +231,11 @@ impl Inventory {
             for entry in &mut entries {
                 if time_state(&entry.state, context, at) != entry.time {
                     different = true;
-                    let state = entry.state.clone();
-                    let new = Arc::new(Entry::new(entry.xid, state, context, at));
+                    let stored = StoredContainer {
+                        xid: entry.xid,
+                        state: entry.state.clone(),
+                    };
+                    let new = Arc::new(Entry::new(stored, context, at));
                     totals = totals.replaced(entry, &new);
                     *entry = new;
                 }
@@ -228,7 +244,7 @@ impl Inventory {
         if reordered || !added.is_empty() {
             entries.retain(|entry| !delta.gone.contains(&entry.state.facts.id));
             entries.append(&mut added);
-            return Some(Self::of(entries));
+            return Some(Self::new(entries));
         }
         // The common case under load: what is there changes, and nothing moves.
         different.then(|| Self {
@@ -301,14 +317,18 @@ mod tests {
         }
     }
 
-    fn delta(changed: Vec<StoredContainer>, gone: Vec<ContainerId>) -> InventoryDelta {
+    fn rendered(container: StoredContainer) -> Arc<Entry> {
+        Inventory::default().render(container, &ViewContext::default(), start())
+    }
+
+    fn delta(changed: Vec<StoredContainer>, gone: Vec<ContainerId>) -> InventoryDelta<Arc<Entry>> {
         InventoryDelta {
             mark: Mark {
                 xmin: 0,
                 access_version: 0,
                 read_at: start(),
             },
-            changed,
+            changed: changed.into_iter().map(rendered).collect(),
             gone,
         }
     }
@@ -357,10 +377,22 @@ mod tests {
             if let Some(updated) = inventory.updated(delta, &context, start(), start()) {
                 inventory = updated;
             }
-            let whole = Inventory::new(truth.values().cloned().collect(), &context, start());
+            let whole = Inventory::new(truth.values().cloned().map(rendered).collect());
             assert_eq!(shown(&inventory), shown(&whole), "after step {xid}");
         }
         assert!(!truth.is_empty());
+    }
+
+    #[test]
+    fn what_did_not_change_is_held_once() {
+        let context = ViewContext::default();
+        let first = Inventory::new(vec![rendered(stored(1, "app", "running", 1))]);
+        let facts = |entry: &Arc<Entry>| entry.state.facts.clone();
+        let known = facts(&first.entries()[0]);
+        let same = first.render(stored(1, "app", "running", 2), &context, start());
+        assert!(Arc::ptr_eq(&known, &facts(&same)));
+        let other = first.render(stored(1, "app", "exited", 3), &context, start());
+        assert_eq!(facts(&other).status, "exited");
     }
 
     #[test]
@@ -373,7 +405,7 @@ mod tests {
             serde_json::from_value(json!({"maturityMode": "mature", "maturityMinAgeDays": 2}))
                 .unwrap();
         let quiet = stored(2, "quiet", "running", 1);
-        let first = Inventory::new(vec![waiting, quiet], &context, start());
+        let first = Inventory::new(vec![rendered(waiting), rendered(quiet)]);
         assert_eq!(first.totals().updates_available, 0);
 
         let nothing = || delta(Vec::new(), Vec::new());

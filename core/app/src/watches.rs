@@ -119,9 +119,9 @@ impl App {
                 return Ok(WatchAnswer::Running { watchers });
             }
             // A job announces its end with its events, but a watch that changed nothing has none.
-            // Looking again after an eighth of the time so far makes nobody wait much longer than
+            // Looking again after a sixteenth of the time so far makes nobody wait much longer than
             // the watch took.
-            let pause = (begun.elapsed() / 8).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+            let pause = (begun.elapsed() / 16).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
             tokio::time::sleep(pause.min(deadline - Instant::now())).await;
         }
     }

@@ -2,7 +2,7 @@
 //! worker observed (`ContainerFacts`), what a watch found (`WatchResult`), and both with what
 //! follows the identity (`ContainerState`). `view` renders it for clients.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -82,6 +82,16 @@ pub enum Health {
     Starting,
     Healthy,
     Unhealthy,
+}
+
+impl Health {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Health::Starting => "starting",
+            Health::Healthy => "healthy",
+            Health::Unhealthy => "unhealthy",
+        }
+    }
 }
 
 /// The Compose service that a container belongs to.
@@ -301,7 +311,8 @@ pub struct OperationSummary {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerState {
-    pub facts: ContainerFacts,
+    /// Shared, because of all that is known about a container this changes the least.
+    pub facts: Arc<ContainerFacts>,
     pub identity_key: IdentityKey,
     /// The last watch result.
     #[serde(default)]
@@ -330,7 +341,7 @@ impl ContainerState {
     pub fn new(facts: ContainerFacts, first_seen_at: DateTime<Utc>) -> Self {
         Self {
             identity_key: facts.identity_key(),
-            facts,
+            facts: Arc::new(facts),
             result: None,
             result_image_id: None,
             policy: None,

@@ -1,6 +1,7 @@
 //! What every Plimsoll process needs around its work: configuration, telemetry, orderly shutdown,
 //! child processes.
 
+mod allocator;
 pub mod app;
 pub mod args;
 pub mod child;

@@ -111,6 +111,19 @@ pub struct KnownContainer {
     pub repo_digests: Vec<String>,
 }
 
+impl From<&ContainerFacts> for KnownContainer {
+    fn from(facts: &ContainerFacts) -> Self {
+        Self {
+            id: facts.id.clone(),
+            name: facts.name.clone(),
+            status: facts.status.clone(),
+            health: facts.health.map(|health| health.as_str().to_owned()),
+            image_id: facts.image.id.clone(),
+            repo_digests: facts.image.digest.repo_digests.clone(),
+        }
+    }
+}
+
 /// What writing an observation changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContainerChange {

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures::TryStreamExt;
 use plimsoll_domain::{
     assessment::candidate_key,
     container::{ContainerState, OperationSummary, RolledBackTarget},
@@ -15,7 +16,7 @@ use plimsoll_domain::{
     operation::{OperationKind, Phase},
 };
 use serde::de::DeserializeOwned;
-use tokio_postgres::Row;
+use tokio_postgres::{Row, RowStream};
 
 use crate::{Client, Store, StoreError};
 
@@ -89,12 +90,12 @@ pub struct StoredContainer {
     pub state: ContainerState,
 }
 
-/// What one read found.
+/// What one read found, with `T` for each container.
 #[derive(Debug)]
-pub struct InventoryDelta {
+pub struct InventoryDelta<T> {
     pub mark: Mark,
     /// New or rewritten.
-    pub changed: Vec<StoredContainer>,
+    pub changed: Vec<T>,
     /// Removed from the engine, or forgotten on request.
     pub gone: Vec<ContainerId>,
 }
@@ -110,38 +111,47 @@ pub async fn connect(store: &Store) -> Result<Client, StoreError> {
     Ok(client)
 }
 
-/// Every container that is there now.
-pub async fn read_all(client: &Client) -> Result<InventoryDelta, StoreError> {
+/// Every container that is there now. `keep` makes of each, as it arrives, what shall stay of it:
+/// the rows of a whole fleet are never in memory together.
+pub async fn read_all<T>(
+    client: &Client,
+    keep: impl Fn(StoredContainer, &Mark) -> T,
+) -> Result<InventoryDelta<T>, StoreError> {
     let statement = client.prepare_cached(ALL).await?;
-    delta(client.query(&statement, &[]).await?, |_, _| false)
+    let rows = client.query_raw(&statement, None::<i64>).await?;
+    delta(rows, |_, _| false, keep).await
 }
 
 /// What may have been written since `mark`. `known(id, xid)` says that the caller has that very
 /// row already: while some transaction stays open, rows are found again and again.
-pub async fn read_changed(
+pub async fn read_changed<T>(
     client: &Client,
     mark: Mark,
     known: impl Fn(&str, i64) -> bool,
-) -> Result<InventoryDelta, StoreError> {
+    keep: impl Fn(StoredContainer, &Mark) -> T,
+) -> Result<InventoryDelta<T>, StoreError> {
     let statement = client.prepare_cached(CHANGED).await?;
-    delta(client.query(&statement, &[&mark.xmin]).await?, known)
+    let rows = client.query_raw(&statement, [mark.xmin]).await?;
+    delta(rows, known, keep).await
 }
 
-fn delta(rows: Vec<Row>, known: impl Fn(&str, i64) -> bool) -> Result<InventoryDelta, StoreError> {
-    let first = rows
-        .first()
-        .ok_or_else(|| StoreError::corrupt("inventory", "the statement gave no row"))?;
-    let mark = Mark {
-        xmin: first.get("xmin"),
-        access_version: first.get("access_version"),
-        read_at: first.get("read_at"),
-    };
-    let mut found = InventoryDelta {
-        mark,
-        changed: Vec::new(),
-        gone: Vec::new(),
-    };
-    for row in &rows {
+async fn delta<T>(
+    rows: RowStream,
+    known: impl Fn(&str, i64) -> bool,
+    keep: impl Fn(StoredContainer, &Mark) -> T,
+) -> Result<InventoryDelta<T>, StoreError> {
+    let mut rows = std::pin::pin!(rows);
+    let mut found = None;
+    while let Some(row) = rows.try_next().await? {
+        let found = found.get_or_insert_with(|| InventoryDelta {
+            mark: Mark {
+                xmin: row.get("xmin"),
+                access_version: row.get("access_version"),
+                read_at: row.get("read_at"),
+            },
+            changed: Vec::new(),
+            gone: Vec::new(),
+        });
         // Without any container there is still the row with the mark.
         let Some(id) = row.get::<_, Option<&str>>("id") else {
             continue;
@@ -154,8 +164,11 @@ fn delta(rows: Vec<Row>, known: impl Fn(&str, i64) -> bool) -> Result<InventoryD
             found.gone.extend(ContainerId::parse(id));
             continue;
         }
-        match state(row) {
-            Ok(state) => found.changed.push(StoredContainer { xid, state }),
+        match state(&row) {
+            Ok(state) => {
+                let kept = keep(StoredContainer { xid, state }, &found.mark);
+                found.changed.push(kept);
+            }
             // One row that this version cannot read must not take the others away.
             Err(error) => {
                 tracing::error!(container = id, %error, "left a container out");
@@ -163,7 +176,7 @@ fn delta(rows: Vec<Row>, known: impl Fn(&str, i64) -> bool) -> Result<InventoryD
             }
         }
     }
-    Ok(found)
+    found.ok_or_else(|| StoreError::corrupt("inventory", "the statement gave no row"))
 }
 
 fn state(row: &Row) -> Result<ContainerState, StoreError> {

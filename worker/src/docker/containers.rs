@@ -12,11 +12,40 @@ use serde_json::{Value, json};
 use super::engine::{About, Engine, deadline, escape};
 use super::error::EngineError;
 
-/// Which containers a list shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListScope {
-    Running,
-    All,
+/// Which containers a list shows: by default all, in any state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListFilter<'a> {
+    /// Docker's own words; `None`: any.
+    pub statuses: Option<&'a [&'a str]>,
+    /// With the label of this name, and of this value where there is one.
+    pub label: Option<(&'a str, Option<&'a str>)>,
+}
+
+impl<'a> ListFilter<'a> {
+    pub fn label(key: &'a str, value: Option<&'a str>) -> Self {
+        Self {
+            label: Some((key, value)),
+            ..Self::default()
+        }
+    }
+
+    fn query(&self) -> String {
+        let mut filters = serde_json::Map::new();
+        if let Some(statuses) = self.statuses {
+            filters.insert("status".to_owned(), json!(statuses));
+        }
+        if let Some((key, value)) = self.label {
+            let label = value.map_or_else(|| key.to_owned(), |value| format!("{key}={value}"));
+            filters.insert("label".to_owned(), json!([label]));
+        }
+        match filters.is_empty() {
+            true => "all=1".to_owned(),
+            false => format!(
+                "all=1&filters={}",
+                escape(&Value::from(filters).to_string())
+            ),
+        }
+    }
 }
 
 /// What the engine's list says of one container: enough to notice change, without an inspection.
@@ -105,35 +134,12 @@ struct RawCreated {
 impl Engine {
     /// One call, whatever the number of containers. A list that cannot be read in full is an
     /// error, never a shorter list (invariant 10).
-    pub async fn list(&self, scope: ListScope) -> Result<Vec<ContainerSummary>, EngineError> {
-        let all = match scope {
-            ListScope::All => "1",
-            ListScope::Running => "0",
-        };
-        self.list_query(&format!("all={all}")).await
-    }
-
-    /// All containers, in any state, with the label `key`, or with `key=value`.
-    pub async fn list_by_label(
-        &self,
-        key: &str,
-        value: Option<&str>,
-    ) -> Result<Vec<ContainerSummary>, EngineError> {
-        let label = match value {
-            Some(value) => format!("{key}={value}"),
-            None => key.to_owned(),
-        };
-        let filters = json!({ "label": [label] }).to_string();
-        self.list_query(&format!("all=1&filters={}", escape(&filters)))
-            .await
-    }
-
-    async fn list_query(&self, query: &str) -> Result<Vec<ContainerSummary>, EngineError> {
+    pub async fn list(&self, filter: ListFilter<'_>) -> Result<Vec<ContainerSummary>, EngineError> {
         let about = About {
             action: "list",
             subject: "its containers",
         };
-        let path = format!("/containers/json?{query}");
+        let path = format!("/containers/json?{}", filter.query());
         let raw: Vec<RawSummary> = self.get(&path, about, deadline::LIST).await?;
         raw.into_iter().map(|raw| self.summary(raw)).collect()
     }

@@ -18,7 +18,7 @@ mod pull;
 mod transport;
 
 pub use address::{AddressError, EngineAddress, EngineSettings, TlsFiles};
-pub use containers::{ContainerSummary, CreatedContainer, ListScope, NetworkSummary};
+pub use containers::{ContainerSummary, CreatedContainer, ListFilter, NetworkSummary};
 pub use engine::{Engine, deadline};
 pub use error::EngineError;
 pub use events::{EngineEvent, EventKind};

@@ -15,7 +15,7 @@ use chrono::Utc;
 use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream};
 use plimsoll_app::{
     AppError,
-    observations::{ImageDetails, ImageKey, WatchOutcome},
+    observations::{ImageDetails, ImageKey, KnownContainer, WatchOutcome},
 };
 use plimsoll_domain::{
     container::ContainerFacts,
@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     registry::{Freshness, Platform, Registries, RegistryError, Repository, TagList},
-    watchers::{Depth, InventoryError, Watcher},
+    watchers::{InventoryError, Watcher},
 };
 
 /// What any worker has learnt this recently is good enough for a cycle that nobody waits for.
@@ -42,8 +42,6 @@ const TOGETHER: Duration = Duration::from_millis(250);
 const PARALLEL: usize = 10;
 /// When a watch is taken up again that the database was away for.
 const RETRY: Duration = Duration::from_secs(2);
-/// What a cycle checks unless `watchall` says otherwise.
-const ALIVE: &[&str] = &["running", "paused", "restarting"];
 
 /// Why a cycle came to nothing. What fails for one registry or container is no error of the cycle:
 /// it stands in that container's result.
@@ -101,7 +99,9 @@ pub async fn handle(
         Asked::BySchedule => Freshness::Cached { max_age: RECENT },
         Asked::ByRequest => Freshness::NotOlderThan(Utc::now()),
     };
-    let known = checks(watcher, containers).await?;
+    let known = facts(watcher, containers).await?;
+    let before: Vec<KnownContainer> = known.iter().map(KnownContainer::from).collect();
+    let known = checks(watcher, containers, known);
     let mut cycle = Cycle {
         watcher,
         freshness,
@@ -110,7 +110,7 @@ pub async fn handle(
     let early = cycle.ask(&known);
     let look = async {
         match containers {
-            [] => watcher.inventory().resync(Depth::Listed).await,
+            [] => watcher.inventory().recheck(&before).await,
             some => watcher.inventory().refresh(some).await,
         }
     };
@@ -118,7 +118,7 @@ pub async fn handle(
     let (checks, late) = if changes?.is_empty() {
         (known, None)
     } else {
-        let checks = checks(watcher, containers).await?;
+        let checks = checks(watcher, containers, facts(watcher, containers).await?);
         let late = cycle.ask(&checks);
         (checks, Some(late))
     };
@@ -133,25 +133,32 @@ pub async fn handle(
     Ok(())
 }
 
-/// What is to be checked, as the inventory has it.
-async fn checks(watcher: &Watcher, containers: &[ContainerId]) -> Result<Vec<Check>, WatchError> {
-    let store = watcher.app().store();
+/// What the store has of the containers that a cycle checks, or of the given ones.
+async fn facts(
+    watcher: &Watcher,
+    containers: &[ContainerId],
+) -> Result<Vec<ContainerFacts>, WatchError> {
+    let (store, reference) = (watcher.app().store(), watcher.reference());
     let facts = match containers {
         [] => {
-            let statuses = (!watcher.settings().watch_all).then_some(ALIVE);
-            let mut facts = store
-                .container_facts(watcher.reference(), statuses)
-                .await
-                .map_err(AppError::from)?;
-            facts.retain(|facts| watcher.selects(facts));
-            facts
+            let statuses = watcher.settings().checked_statuses();
+            store.container_facts(reference, statuses).await
         }
-        some => store
-            .container_facts_by_id(watcher.reference(), some)
-            .await
-            .map_err(AppError::from)?,
+        some => store.container_facts_by_id(reference, some).await,
     };
-    Ok(facts.into_iter().map(Check::new).collect())
+    Ok(facts.map_err(AppError::from)?)
+}
+
+/// What is to be checked: what somebody names, watched or not, and else what is watched.
+fn checks(
+    watcher: &Watcher,
+    containers: &[ContainerId],
+    mut facts: Vec<ContainerFacts>,
+) -> Vec<Check> {
+    if containers.is_empty() {
+        facts.retain(|facts| watcher.selects(facts));
+    }
+    facts.into_iter().map(Check::new).collect()
 }
 
 type TagAnswer = (Repository, Result<Arc<TagList>, RegistryError>);

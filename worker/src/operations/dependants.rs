@@ -29,7 +29,7 @@ use super::{
     program::{Program, Turn, id_of},
 };
 use crate::{
-    docker::{EngineError, ListScope},
+    docker::{EngineError, ListFilter},
     jobs::Outcome,
 };
 
@@ -123,7 +123,7 @@ impl Program<'_> {
         container: &Value,
     ) -> Result<Vec<Snapshot>, StepError> {
         let own = container["Id"].as_str().unwrap_or_default();
-        let listed = self.engine.list(ListScope::All).await?;
+        let listed = self.engine.list(ListFilter::default()).await?;
         let others: Vec<ContainerId> = listed
             .into_iter()
             .map(|summary| summary.id)

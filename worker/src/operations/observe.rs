@@ -8,7 +8,7 @@ use plimsoll_domain::{
 use serde_json::Value;
 
 use super::{dependants::Kin, plan::Plan, program::Program};
-use crate::docker::EngineError;
+use crate::docker::{EngineError, ListFilter};
 
 /// The role of a new container in its operation.
 pub(super) const ROLE_NEW: &str = "new";
@@ -91,7 +91,7 @@ impl Program<'_> {
         let id = self.operation.id.to_string();
         let listed = self
             .engine
-            .list_by_label(OPERATION_LABEL, Some(&id))
+            .list(ListFilter::label(OPERATION_LABEL, Some(&id)))
             .await?;
         Ok(listed
             .into_iter()

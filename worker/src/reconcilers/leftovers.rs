@@ -14,7 +14,7 @@ use plimsoll_domain::{
 
 use super::ReconcileError;
 use crate::{
-    docker::{ContainerSummary, Engine},
+    docker::{ContainerSummary, Engine, ListFilter},
     operations::{ROLE_DEPENDANT, run_of},
 };
 
@@ -28,7 +28,10 @@ pub(super) async fn tend(
     watcher: &WatcherRef,
     engine: &Engine,
 ) -> Result<(), ReconcileError> {
-    for container in engine.list_by_label(OPERATION_LABEL, None).await? {
+    for container in engine
+        .list(ListFilter::label(OPERATION_LABEL, None))
+        .await?
+    {
         let label = container.labels.get(OPERATION_LABEL);
         let Some(id) = label.and_then(|id| id.parse::<OperationId>().ok()) else {
             continue;

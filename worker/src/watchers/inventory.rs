@@ -26,7 +26,7 @@ use super::{
     settings::WatcherSettings,
 };
 use crate::{
-    docker::{ContainerSummary, Engine, EngineError, ListScope},
+    docker::{ContainerSummary, Engine, EngineError, ListFilter},
     registry::Registries,
 };
 
@@ -40,9 +40,7 @@ const IMAGE_TTL: Duration = Duration::from_secs(20);
 /// How much of a listing is inspected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// What is new or looks different from what is known, by the list of containers alone.
-    Listed,
-    /// Also containers of images whose digests are not the known ones.
+    /// What is new or looks different from what is known, and containers of images whose digests are not the known ones.
     ListedWithImages,
     /// Everything: after events were missed, or when this version may read facts differently.
     Everything,
@@ -132,33 +130,46 @@ impl Inventory {
             .await
             .map_err(AppError::from)?;
         let (listed, images) = match depth {
-            Depth::Listed => (self.list().await?, HashMap::new()),
-            Depth::ListedWithImages => tokio::try_join!(self.list(), self.image_digests())?,
+            Depth::ListedWithImages => tokio::try_join!(self.list(None), self.image_digests())?,
             Depth::Everything => {
                 self.forget_images();
-                (self.list().await?, HashMap::new())
+                (self.list(None).await?, HashMap::new())
             }
         };
         let difference = compare(&known, &listed, &images, depth);
-        let mut all = Changes::default();
-        for chunk in difference.look.chunks(CHUNK) {
-            add(&mut all, self.refresh(chunk).await?);
-        }
-        if !difference.gone.is_empty() {
-            add(&mut all, self.forget(&difference.gone).await?);
+        let mut all = self.refresh_all(&difference.look).await?;
+        if !difference.missing.is_empty() {
+            add(&mut all, self.forget(&difference.missing).await?);
         }
         Ok(all)
     }
 
-    /// Every container of the watcher's scope, in any state.
-    async fn list(&self) -> Result<Vec<ContainerSummary>, EngineError> {
-        match &self.settings.scope {
-            None => self.engine.list(ListScope::All).await,
-            Some(scope) => {
-                let value = scope.value.as_deref();
-                self.engine.list_by_label(&scope.key, value).await
-            }
+    /// The same for the containers that a watch checks; `known` is what the store has of them. The
+    /// engine takes as long to list a thousand stopped containers as a thousand running ones, and
+    /// events tell of those.
+    pub async fn recheck(&self, known: &[KnownContainer]) -> Result<Changes, InventoryError> {
+        let listed = self.list(self.settings.checked_statuses()).await?;
+        let images = HashMap::new();
+        let Difference { mut look, missing } =
+            compare(known, &listed, &images, Depth::ListedWithImages);
+        // They are in another state now, or gone: only a look can tell.
+        look.extend(missing);
+        self.refresh_all(&look).await
+    }
+
+    async fn refresh_all(&self, ids: &[ContainerId]) -> Result<Changes, InventoryError> {
+        let mut all = Changes::default();
+        for chunk in ids.chunks(CHUNK) {
+            add(&mut all, self.refresh(chunk).await?);
         }
+        Ok(all)
+    }
+
+    /// Every container of the watcher's scope, in one of these states.
+    async fn list(&self, statuses: Option<&[&str]>) -> Result<Vec<ContainerSummary>, EngineError> {
+        let scope = self.settings.scope.as_ref();
+        let label = scope.map(|scope| (scope.key.as_str(), scope.value.as_deref()));
+        self.engine.list(ListFilter { statuses, label }).await
     }
 
     /// Images may have got other digests.
@@ -274,7 +285,8 @@ fn add(all: &mut Changes, more: Changes) {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Difference {
     look: Vec<ContainerId>,
-    gone: Vec<ContainerId>,
+    /// Known, and not listed.
+    missing: Vec<ContainerId>,
 }
 
 fn compare(
@@ -298,12 +310,12 @@ fn compare(
         })
         .map(|listed| listed.id.clone())
         .collect();
-    let gone = known
+    let missing = known
         .iter()
         .filter(|known| !present.contains(&known.id))
         .map(|known| known.id.clone())
         .collect();
-    Difference { look, gone }
+    Difference { look, missing }
 }
 
 fn looks_different(
@@ -380,7 +392,8 @@ mod tests {
     }
 
     fn difference(listed: ContainerSummary) -> Difference {
-        compare(&[known(1)], &[listed], &HashMap::new(), Depth::Listed)
+        let images = HashMap::new();
+        compare(&[known(1)], &[listed], &images, Depth::ListedWithImages)
     }
 
     #[test]
@@ -404,9 +417,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_listed_is_gone_and_what_is_new_is_looked_at() {
-        let Difference { look, gone } = difference(listed(2));
-        assert_eq!((look, gone), (vec![id(2)], vec![id(1)]));
+    fn what_is_not_listed_is_missing_and_what_is_new_is_looked_at() {
+        let Difference { look, missing } = difference(listed(2));
+        assert_eq!((look, missing), (vec![id(2)], vec![id(1)]));
     }
 
     #[test]

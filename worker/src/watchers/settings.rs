@@ -82,7 +82,15 @@ impl std::fmt::Display for LabelScope {
     }
 }
 
+/// What is checked unless `watchall` says otherwise.
+const ALIVE: &[&str] = &["running", "paused", "restarting"];
+
 impl WatcherSettings {
+    /// The states in which cycles check a container; `None`: in any.
+    pub fn checked_statuses(&self) -> Option<&'static [&'static str]> {
+        (!self.watch_all).then_some(ALIVE)
+    }
+
     /// The defaults of reference/drydock.md 3, but for what the engine and its schedule are.
     pub fn new(reference: WatcherRef, address: EngineAddress, schedule: CronSchedule) -> Self {
         Self {

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use chrono::Duration;
 
 use super::*;
@@ -45,15 +47,15 @@ fn each_hard_blocker_is_named() {
     );
 
     let mut state = updatable();
-    state.facts.name = "app-old-1733047200000".into();
+    Arc::make_mut(&mut state.facts).name = "app-old-1733047200000".into();
     assert_eq!(reasons(&state, &defaults), [RollbackContainer]);
 
     let mut state = updatable();
-    state.facts.manager = Some(Manager::Swarm);
+    Arc::make_mut(&mut state.facts).manager = Some(Manager::Swarm);
     assert_eq!(reasons(&state, &defaults), [ManagedElsewhere]);
 
     let mut state = updatable();
-    state.facts.rules.infrastructure = true;
+    Arc::make_mut(&mut state.facts).rules.infrastructure = true;
     assert_eq!(reasons(&state, &defaults), [SelfUpdateUnavailable]);
 
     let state = updatable();
@@ -71,7 +73,7 @@ fn each_hard_blocker_is_named() {
 fn labels_keep_the_update_trigger_away() {
     let labelled = |rules: ContainerRules| {
         let mut state = updatable();
-        state.facts.rules = rules;
+        Arc::make_mut(&mut state.facts).rules = rules;
         reasons(&state, &AdmissionFacts::default())
     };
     assert_eq!(

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use chrono::Duration;
 use serde_json::{Value, json};
 
@@ -31,8 +33,8 @@ fn tag_update() -> ContainerState {
 #[test]
 fn a_fresh_container_has_the_contracts_fields_and_no_nulls() {
     let mut state = container("app", "1.0.0");
-    state.facts.details.env = vec![EnvVar::observed("DB_PASSWORD", "hunter2")];
-    state.facts.compose = Some(ComposeRef {
+    Arc::make_mut(&mut state.facts).details.env = vec![EnvVar::observed("DB_PASSWORD", "hunter2")];
+    Arc::make_mut(&mut state.facts).compose = Some(ComposeRef {
         project: "shop".into(),
         service: "web".into(),
     });
@@ -104,7 +106,7 @@ fn another_digest_is_an_update_only_where_digests_are_watched() {
         rendered(&state, at(0))["updateKind"],
         json!({"kind": "digest", "localValue": "sha256:old", "remoteValue": "sha256:new", "semverDiff": "unknown"})
     );
-    state.facts.image.digest.watch = false;
+    Arc::make_mut(&mut state.facts).image.digest.watch = false;
     assert_eq!(rendered(&state, at(0))["updateAvailable"], false);
 }
 
@@ -114,7 +116,7 @@ fn any_of_the_images_digests_counts_as_current() {
         digest: Some("sha256:index".into()),
         ..WatchResult::default()
     });
-    state.facts.image.digest.repo_digests = vec![
+    Arc::make_mut(&mut state.facts).image.digest.repo_digests = vec![
         "mirror/app@sha256:x".into(),
         "localhost:5000/app@sha256:index".into(),
     ];
@@ -127,7 +129,7 @@ fn dates_decide_only_where_no_digest_is_known() {
         created: Some(at(10)),
         ..WatchResult::default()
     });
-    state.facts.image.created = Some(at(0));
+    Arc::make_mut(&mut state.facts).image.created = Some(at(0));
     let json = rendered(&state, at(20));
     assert_eq!(json["updateAvailable"], true);
     assert_eq!(
@@ -143,7 +145,7 @@ fn dates_decide_only_where_no_digest_is_known() {
 #[test]
 fn a_result_for_another_image_is_not_shown() {
     let mut state = tag_update();
-    state.facts.image.id = "sha256:after-the-update".into();
+    Arc::make_mut(&mut state.facts).image.id = "sha256:after-the-update".into();
     let json = rendered(&state, at(0));
     assert_eq!(json["updateAvailable"], false);
     assert!(json.get("result").is_none());
@@ -250,7 +252,9 @@ fn the_time_state_changes_exactly_when_the_rendering_does() {
 #[test]
 fn the_link_follows_template_and_transform() {
     let mut state = container("app", "v1_2_3");
-    state.facts.rules.link_template = Some("https://x/${major}.${minor}".into());
-    state.facts.rules.transform_tags = Some(r"^v(\d+)_(\d+)_(\d+)$ => $1.$2.$3".into());
+    Arc::make_mut(&mut state.facts).rules.link_template =
+        Some("https://x/${major}.${minor}".into());
+    Arc::make_mut(&mut state.facts).rules.transform_tags =
+        Some(r"^v(\d+)_(\d+)_(\d+)$ => $1.$2.$3".into());
     assert_eq!(rendered(&state, at(0))["link"], "https://x/1.2");
 }
