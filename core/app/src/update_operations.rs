@@ -56,20 +56,10 @@ impl App {
         caller.authorise(Scope::ContainersUpdate)?;
         let operation = self.get_operation(id).await?;
         let entry = NewAudit {
-            container_image: Some(&operation.target_image),
-            identity_key: Some(operation.identity.as_str()),
-            from_version: operation.from_version.as_deref(),
-            to_version: operation.to_version.as_deref(),
-            trigger_name: operation.trigger_name.as_deref(),
             details: Some("the failed rollback is taken over by hand"),
             actor: Some(caller.principal.name()),
             request_id: caller.request_id,
-            operation_id: Some(id.as_uuid()),
-            ..NewAudit::new(
-                "operation-acknowledged",
-                &operation.container_name,
-                AuditStatus::Info,
-            )
+            ..NewAudit::about(&operation, "operation-acknowledged", AuditStatus::Info)
         };
         let event = journal::event(&operation, Phase::RollbackFailed, &Default::default());
         let mut client = self.store().client().await?;

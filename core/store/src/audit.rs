@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use deadpool_postgres::GenericClient;
 use uuid::Uuid;
 
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, update_operations::Operation};
 
 statements! {
     APPEND = "INSERT INTO audit (id, action, container_name, container_image, identity_key,
@@ -88,6 +88,21 @@ impl<'a> NewAudit<'a> {
             actor: None,
             request_id: None,
             operation_id: None,
+        }
+    }
+
+    /// An entry about an operation, by whoever asked for the operation.
+    pub fn about(operation: &'a Operation, action: &'a str, status: AuditStatus) -> Self {
+        Self {
+            container_image: Some(&operation.target_image),
+            identity_key: Some(operation.identity.as_str()),
+            from_version: operation.from_version.as_deref(),
+            to_version: operation.to_version.as_deref(),
+            trigger_name: operation.trigger_name.as_deref(),
+            actor: Some(&operation.actor),
+            request_id: operation.request_id.as_deref(),
+            operation_id: Some(operation.id.as_uuid()),
+            ..Self::new(action, &operation.container_name, status)
         }
     }
 }

@@ -220,18 +220,9 @@ impl Program<'_> {
         status: AuditStatus,
         details: Option<&str>,
     ) -> Result<(), StoreError> {
-        let operation = &self.operation;
         let entry = NewAudit {
-            container_image: Some(&operation.target_image),
-            identity_key: Some(operation.identity.as_str()),
-            from_version: operation.from_version.as_deref(),
-            to_version: operation.to_version.as_deref(),
-            trigger_name: operation.trigger_name.as_deref(),
             details,
-            actor: Some(&operation.actor),
-            request_id: operation.request_id.as_deref(),
-            operation_id: Some(operation.id.as_uuid()),
-            ..NewAudit::new(action, &operation.container_name, status)
+            ..NewAudit::about(&self.operation, action, status)
         };
         audit::append(tx, &entry).await
     }
