@@ -64,6 +64,7 @@ impl WorkerSettings {
             .collect::<anyhow::Result<Vec<_>>>()?;
         let mut registry_options = Options {
             timeout: settings.outbound.http_timeout_ms.0,
+            home: plimsoll_runtime::reach(settings),
             ..Options::default()
         };
         if let Some(directory) = &settings.docker.config {

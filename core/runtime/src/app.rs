@@ -5,6 +5,7 @@ use plimsoll_app::{
     access::{AccessSettings, AnonymousAccess, ConfiguredUser, password::PasswordHash},
 };
 use plimsoll_domain::{access::Role, eligibility::UpdateTrigger};
+use plimsoll_outbound::Reach;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::settings::{self, Settings, UserRole};
@@ -32,6 +33,11 @@ pub fn app_settings(settings: &Settings) -> Result<AppSettings, ConfigurationErr
             .and_then(|days| u16::try_from(days).ok()),
         update_trigger: update_trigger(settings),
     })
+}
+
+/// Where addresses that the owner configured may be.
+pub fn reach(settings: &Settings) -> Reach {
+    Reach::configured(settings.outbound.loopback, settings.outbound.private)
 }
 
 /// The docker trigger that updates go through: the first by name, as `GET /api/v1/triggers` has it.

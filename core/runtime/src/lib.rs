@@ -9,7 +9,7 @@ pub mod settings;
 pub mod shutdown;
 pub mod telemetry;
 
-pub use app::{ConfigurationError, app_settings};
+pub use app::{ConfigurationError, app_settings, reach};
 pub use args::{CommonArgs, SETTINGS_HELP};
 pub use settings::{Secret, Settings, SettingsError};
 

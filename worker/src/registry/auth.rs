@@ -10,7 +10,7 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::Utc;
 use http::{HeaderMap, HeaderValue, Method, header};
-use reqwest::Request;
+use plimsoll_outbound::{self as net, Request};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard};
@@ -21,7 +21,6 @@ use super::{
     docker_config::DockerConfig,
     error::RegistryError,
     host,
-    http::{self as net, Reach},
     limits::{self, Verdict},
     settings::Credentials,
     transport::{Failure, Reply, Wire, complaint, is_html},
@@ -218,7 +217,7 @@ impl Auth {
         request
             .headers_mut()
             .insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        net::check_literal(realm, Reach::Registry)
+        net::check_literal(realm, wire.home())
             .map_err(|denied| wire.untrusted(denied.to_string()))?;
         let what = format!("a token for {repository}");
         let response = wire.send(wire.own(realm)?, request, &what).await?;

@@ -7,7 +7,7 @@
 //! never needed.
 //!
 //! Everything that comes from a registry is hostile: bodies are bounded, content is hashed,
-//! redirects and token services are followed only where they may lead ([`http`], [`transport`],
+//! redirects and token services are followed only where they may lead ([`plimsoll_outbound`], [`transport`],
 //! [`challenge`]). See reliability.md 2.6.
 
 mod answers;
@@ -17,7 +17,6 @@ mod challenge;
 mod docker_config;
 mod error;
 mod host;
-mod http;
 mod limits;
 mod manifest;
 mod platform;
@@ -41,6 +40,7 @@ use plimsoll_domain::{
     component::{self, Component},
     image::{Digest, ImageRef, Scheme},
 };
+use plimsoll_outbound::Reach;
 use plimsoll_runtime::Settings;
 use secrecy::SecretString;
 use serde_json::{Map, Value};
@@ -58,7 +58,7 @@ pub use error::RegistryError;
 pub use host::Repository;
 pub use manifest::ImageDetails;
 pub use platform::Platform;
-pub use settings::{RegistryKind, RegistrySettings, SettingsError, Verify};
+pub use settings::{RegistryKind, RegistrySettings, SettingsError};
 pub use tags::{Extent, TagList};
 
 /// How old an answer may be. Its age counts from the moment at which its fetch began.
@@ -107,6 +107,8 @@ pub struct Options {
     pub docker_config: Option<PathBuf>,
     /// The longest that one request takes, from one second to one minute.
     pub timeout: Duration,
+    /// Where registries that the settings or the containers name may be.
+    pub home: Reach,
 }
 
 impl Options {
@@ -114,7 +116,8 @@ impl Options {
     pub fn without_logins() -> Self {
         Self {
             docker_config: None,
-            timeout: http::TOTAL,
+            timeout: plimsoll_outbound::TOTAL,
+            home: Reach::HOME,
         }
     }
 }
@@ -123,7 +126,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             docker_config: DockerConfig::default_path(),
-            timeout: http::TOTAL,
+            timeout: plimsoll_outbound::TOTAL,
+            home: Reach::HOME,
         }
     }
 }
@@ -144,6 +148,7 @@ struct Inner {
     upstreams: Mutex<HashMap<String, Arc<Upstream>>>,
     docker: Arc<DockerConfig>,
     timeout: Duration,
+    home: Reach,
     shared: Arc<Shared>,
     tags: Shelf<Arc<TagList>>,
     digests: Shelf<Digest>,
@@ -165,6 +170,7 @@ impl Registries {
         let options = Options {
             docker_config,
             timeout: configuration.outbound.http_timeout_ms.0,
+            home: plimsoll_runtime::reach(configuration),
         };
         Self::with_options(RegistrySettings::all(configuration)?, queue, options)
     }
@@ -208,7 +214,10 @@ impl Registries {
                 chosen,
                 upstreams: Mutex::default(),
                 docker: Arc::new(DockerConfig::new(options.docker_config)),
-                timeout: options.timeout.clamp(Duration::from_secs(1), http::TOTAL),
+                timeout: options
+                    .timeout
+                    .clamp(Duration::from_secs(1), plimsoll_outbound::TOTAL),
+                home: options.home,
                 shared: Arc::new(Shared::new(queue)),
                 tags: Shelf::new(),
                 digests: Shelf::new(),
@@ -419,6 +428,7 @@ impl Registries {
                 credentials: settings.credentials()?,
                 tls: settings.tls()?,
                 configured: true,
+                home: inner.home,
             })
         };
         let endpoint = match inner.chosen.get(registry) {
@@ -430,8 +440,9 @@ impl Registries {
                     .ok_or_else(|| misconfigured("its name is no host".to_owned()))?,
                 token_host: None,
                 credentials: None,
-                tls: http::Tls::default(),
+                tls: plimsoll_outbound::Tls::default(),
                 configured: false,
+                home: inner.home,
             },
         };
         let upstream = Arc::new(Upstream::new(

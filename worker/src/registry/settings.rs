@@ -8,11 +8,12 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use plimsoll_domain::redact::REDACTED;
+use plimsoll_outbound::{Tls, Verify};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use super::{host, http::Tls};
+use super::host;
 
 /// The types of registry in settings. They differ in where they are and in how their logins are
 /// spelt; all speak the OCI distribution protocol. `Custom` is any other one that does.
@@ -110,15 +111,6 @@ pub enum SettingsError {
     Kind(String),
     #[error("registry {0}: {1}")]
     Invalid(String, String),
-}
-
-/// How the registry's certificate is checked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Verify {
-    #[default]
-    Certificate,
-    /// `insecure=true`: anyone between here and there can read and change everything.
-    Nothing,
 }
 
 /// One configured registry. The runtime configuration is mapped to this.

@@ -7,13 +7,12 @@ use std::{
 };
 
 use http::{HeaderMap, Method, StatusCode, header};
-use reqwest::{Client, Request, Response};
+use plimsoll_outbound::{
+    self as net, BodyError, Client, Denied, Line, Reach, Request, Response, Tls,
+};
 use url::Url;
 
-use super::{
-    error::{RegistryError, excerpt},
-    http::{self as net, BodyError, Denied, Line, Reach, Tls},
-};
+use super::error::{RegistryError, excerpt};
 
 const MAX_REDIRECTS: usize = 5;
 
@@ -56,6 +55,7 @@ pub(super) struct Wire {
     pub registry: Arc<str>,
     tls: Tls,
     line: Line,
+    home: Reach,
     foreign_reach: Reach,
     plain: OnceLock<Client>,
     own: OnceLock<Client>,
@@ -63,12 +63,19 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    /// `foreign_reach`: where the registry may redirect to.
-    pub(super) fn new(registry: Arc<str>, tls: Tls, line: Line, foreign_reach: Reach) -> Self {
+    /// `home`: where the registry itself may be; `foreign_reach`: where it may redirect to.
+    pub(super) fn new(
+        registry: Arc<str>,
+        tls: Tls,
+        line: Line,
+        home: Reach,
+        foreign_reach: Reach,
+    ) -> Self {
         Self {
             registry,
             tls,
             line,
+            home,
             foreign_reach,
             plain: OnceLock::new(),
             own: OnceLock::new(),
@@ -76,12 +83,16 @@ impl Wire {
         }
     }
 
+    pub(super) const fn home(&self) -> Reach {
+        self.home
+    }
+
     /// For the registry itself and its token service.
     pub(super) fn own(&self, url: &Url) -> Result<&Client, RegistryError> {
         if url.scheme() == "http" {
-            return self.made(&self.plain, Reach::Registry, &Tls::none());
+            return self.made(&self.plain, self.home, &Tls::none());
         }
-        self.made(&self.own, Reach::Registry, &self.tls)
+        self.made(&self.own, self.home, &self.tls)
     }
 
     /// For where they redirect to: neither the client certificate nor a check that is switched off
@@ -117,7 +128,7 @@ impl Wire {
         for _ in 0..=MAX_REDIRECTS {
             let at_home = url.origin() == ask.url.origin();
             let (client, reach) = if at_home {
-                (self.own(&url)?, Reach::Registry)
+                (self.own(&url)?, self.home)
             } else {
                 (self.foreign()?, self.foreign_reach)
             };
@@ -219,7 +230,7 @@ impl Wire {
     }
 
     /// Finds the cause that a person can act on.
-    pub(super) fn describe(&self, error: &reqwest::Error, what: &str) -> RegistryError {
+    pub(super) fn describe(&self, error: &net::Error, what: &str) -> RegistryError {
         let registry = self.registry.clone();
         let mut causes = Vec::new();
         let mut cause = error.source();

@@ -8,6 +8,7 @@ use std::{
 
 use chrono::Utc;
 use http::StatusCode;
+use plimsoll_outbound::{self as net, Line, Proxy, Reach, Tls};
 use rand::Rng;
 use tokio::sync::Semaphore;
 use url::Url;
@@ -18,7 +19,6 @@ use super::{
     docker_config::DockerConfig,
     error::RegistryError,
     host,
-    http::{self as net, Line, Proxy, Reach, Tls},
     limits::{self, Verdict},
     settings::Credentials,
     transport::{Ask, Failure, Reply, Wire, complaint},
@@ -40,6 +40,8 @@ pub(super) struct Endpoint {
     pub tls: Tls,
     /// The owner named it in the settings, so what it redirects to may be at home, too.
     pub configured: bool,
+    /// Where what the owner named may be.
+    pub home: Reach,
 }
 
 pub(super) struct Upstream {
@@ -77,14 +79,20 @@ impl Upstream {
         let line = Line { proxy, timeout };
         let at_home = endpoint.configured
             || local
-            || net::check_literal(&endpoint.base, Reach::Internet).is_err();
+            || net::check_literal(&endpoint.base, Reach::INTERNET).is_err();
         let foreign_reach = if at_home {
-            Reach::Registry
+            endpoint.home
         } else {
-            Reach::Internet
+            Reach::INTERNET
         };
         Self {
-            wire: Wire::new(name.clone(), endpoint.tls, line, foreign_reach),
+            wire: Wire::new(
+                name.clone(),
+                endpoint.tls,
+                line,
+                endpoint.home,
+                foreign_reach,
+            ),
             auth: Auth::new(
                 name.clone(),
                 endpoint.base.clone(),

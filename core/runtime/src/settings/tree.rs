@@ -387,6 +387,10 @@ sections! {
     pub struct Outbound {
         /// Longest wait for a registry's answer.
         pub http_timeout_ms: Millis = Millis::new(30_000),
+        /// Whether addresses that the configuration names may be on this machine.
+        pub loopback: bool = true,
+        /// Whether addresses that the configuration names may be in private networks. Link-local and cloud-metadata addresses are never reached.
+        pub private: bool = true,
     }
 
     pub struct Log {
