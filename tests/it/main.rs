@@ -19,6 +19,7 @@ mod standalone;
 mod statements;
 mod stream;
 mod support;
+mod trigger_runs;
 mod updates;
 mod watch;
 mod weather;

@@ -73,6 +73,8 @@ const MATRIX: &[(&str, Who)] = &[
     ("rememberSession", SignedIn),
     ("revokeToken", From(Operator, "tokens:write")),
     ("rollbackContainer", From(Operator, "containers:rollback")),
+    ("runAgentContainerTrigger", From(Operator, "triggers:run")),
+    ("runContainerTrigger", From(Operator, "triggers:run")),
     ("updateContainer", From(Operator, "containers:update")),
     ("updateContainerPolicy", From(Operator, "policy:write")),
     ("watchContainer", From(Operator, "containers:watch")),

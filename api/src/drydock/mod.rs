@@ -38,6 +38,7 @@ pub mod server;
 pub mod spec;
 pub mod summary;
 pub mod tokens;
+pub mod trigger_runs;
 pub mod triggers;
 pub mod update_operations;
 pub mod update_policies;
@@ -110,6 +111,7 @@ type Commands = (
     deletions::Deletions,
     update_policies::UpdatePolicies,
     previews::Previews,
+    trigger_runs::TriggerRuns,
     webhooks::Webhooks,
 );
 
@@ -129,6 +131,7 @@ const fn resources() -> Resources {
         deletions::Deletions,
         update_policies::UpdatePolicies,
         previews::Previews,
+        trigger_runs::TriggerRuns,
         webhooks::Webhooks,
     );
     let reads = (

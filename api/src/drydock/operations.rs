@@ -1,5 +1,7 @@
 //! How requests that start an operation are read and answered; `updates` and `rollbacks` share it.
 
+use std::borrow::Cow;
+
 use plimsoll_app::{
     AppError,
     requests::{Caller, IdempotencyKey},
@@ -65,7 +67,7 @@ pub fn plain_caller<'a>(principal: &'a Principal, context: &'a RequestContext) -
 
 /// An operation that did not succeed: `message` is the contract's text, the details say which
 /// operation, how it ended and why.
-pub fn failed(message: &'static str, operation: &Operation) -> ApiError {
+pub fn failed(message: impl Into<Cow<'static, str>>, operation: &Operation) -> ApiError {
     let mut details = json!({
         "operationId": operation.id.to_string(),
         "status": operation.phase.status().as_str(),

@@ -39,7 +39,7 @@ impl App {
                 AppError::NotFound("No backups found for this container".to_owned())
             })?,
         };
-        let trigger = self.docker_trigger(state).await?;
+        let trigger = self.trigger_name(state).await?;
         let target_image = format!("{}:{}", chosen.image_name, chosen.image_tag);
         let operation = self
             .accept(

@@ -1,6 +1,5 @@
 use plimsoll_domain::{
-    assessment::MaturityScale,
-    eligibility::{AdmissionFacts, UpdateTrigger},
+    acting::UpdateTrigger, assessment::MaturityScale, eligibility::AdmissionFacts,
     view::ViewContext,
 };
 use secrecy::SecretString;
@@ -44,8 +43,8 @@ pub struct AppSettings {
     /// Candidates younger than this many days are `hot` (`DD_UI_MATURITY_THRESHOLD_DAYS`). `None`:
     /// the contract document's scale, 24 hours and 7 days.
     pub maturity_threshold_days: Option<u16>,
-    /// What updates containers. `None`: nothing does.
-    pub update_trigger: Option<UpdateTrigger>,
+    /// What updates containers. Empty: nothing does.
+    pub update_triggers: Vec<UpdateTrigger>,
     pub access: AccessSettings,
 }
 
@@ -59,7 +58,7 @@ impl AppSettings {
                 .unwrap_or_default(),
             admission: AdmissionFacts {
                 actions_enabled: self.container_actions.is_enabled(),
-                trigger: self.update_trigger.clone(),
+                triggers: self.update_triggers.clone(),
             },
         }
     }
@@ -72,7 +71,7 @@ impl Default for AppSettings {
             container_deletion: Feature::Enabled,
             webhooks: WebhookTokens::Disabled,
             maturity_threshold_days: None,
-            update_trigger: AdmissionFacts::default().trigger,
+            update_triggers: AdmissionFacts::default().triggers,
             access: AccessSettings::default(),
         }
     }

@@ -3,18 +3,20 @@
 use chrono::Utc;
 use plimsoll_domain::{
     access::Scope,
+    acting::UpdateTrigger,
     container::ContainerState,
-    eligibility::{self, AdmissionFacts, Blocker, BlockerReason, UpdateTrigger},
+    eligibility::{self, AdmissionFacts, Blocker, BlockerReason},
     ids::OperationId,
     operation::OperationKind,
     target::{UpdateTarget, update_target},
-    trigger::Threshold,
 };
-
-use plimsoll_store::components::ComponentKind;
 use serde_json::json;
 
-use crate::{App, AppError, requests::Caller, requests::Request};
+use crate::{
+    App, AppError,
+    requests::{Caller, Request},
+    update_triggers::{NO_TRIGGER, chosen, refuse_dry_run},
+};
 
 /// Who asked on the user's behalf: decides what is checked and what the audit trail says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +25,14 @@ pub enum UpdateOrigin {
     Container,
     /// `POST /webhook/update/{name}`
     Webhook,
+    /// `POST /containers/{id}/triggers/docker/{name}`
+    Trigger,
 }
 
 impl UpdateOrigin {
     const fn audit_action(self) -> &'static str {
         match self {
-            Self::Container => "container-update",
+            Self::Container | Self::Trigger => "container-update",
             Self::Webhook => "webhook-update",
         }
     }
@@ -58,91 +62,88 @@ impl App {
             return Ok(operation);
         }
         let entry = self.get_container(container).await?;
-        let state = &entry.state;
-        let trigger = self.find_docker_trigger(state).await?;
-        let target = match self.admit_update(state, trigger.as_ref()) {
-            Ok(target) => target,
+        let triggers = self
+            .update_triggers(&entry.state.facts.watcher.agent)
+            .await?;
+        self.update_through(&entry.state, &triggers, origin, caller)
+            .await
+    }
+
+    /// The same through one of these triggers.
+    pub(crate) async fn update_through(
+        &self,
+        state: &ContainerState,
+        triggers: &[UpdateTrigger],
+        origin: UpdateOrigin,
+        caller: &Caller<'_>,
+    ) -> Result<OperationId, AppError> {
+        let admitted = match self.admit_update(state, triggers) {
+            Ok(admitted) => admitted,
             // What stands in the way may be what the same request made through another replica a
             // moment ago.
             Err(refusal) => return self.replayed(caller).await?.ok_or(refusal),
         };
-        let trigger_name = trigger.map(|t| format!("{}.{}", t.kind, t.name));
-        let target_image = target.familiar();
-        self.accept(
-            Request {
-                kind: OperationKind::Update,
-                state,
-                trigger_name: trigger_name.as_deref().unwrap_or_default(),
-                from_version: &target.from_version,
-                to_version: &target.to_version,
-                target_image: &target_image,
-                target_digest: None,
-                backup: None,
-                rollback_reason: None,
-                audit_action: origin.audit_action(),
-            },
-            caller,
-        )
-        .await
+        self.accept(admitted.request(state, origin), caller).await
     }
 
-    /// The name of the docker trigger that updates the container.
-    pub(crate) async fn docker_trigger(&self, state: &ContainerState) -> Result<String, AppError> {
-        match self.find_docker_trigger(state).await? {
-            Some(trigger) => Ok(format!("{}.{}", trigger.kind, trigger.name)),
-            None => Err(AppError::NotFound(NO_TRIGGER.to_owned())),
-        }
-    }
-
-    /// The first docker trigger of the container's agent.
-    async fn find_docker_trigger(
+    /// The update, unless something stands in the way: the first hard blocker is the answer. What
+    /// only holds back automatic updates (a threshold) does not stop a person; what makes the
+    /// update unavailable (snooze, skip, maturity) does, as the contract says.
+    pub(crate) fn admit_update(
         &self,
         state: &ContainerState,
-    ) -> Result<Option<UpdateTrigger>, AppError> {
-        let agent = &state.facts.watcher.agent;
-        let triggers = self.store().components(ComponentKind::Trigger).await?;
-        let found = triggers
-            .into_iter()
-            .find(|trigger| trigger.type_ == "docker" && trigger.agent == *agent);
-        if let Some(dry) = found.as_ref().filter(|t| t.configuration["dryrun"] == true) {
-            return Err(AppError::conflict(format!(
-                "The trigger docker.{} is a dry run: no container is changed; ask for a preview \
-                 instead",
-                dry.name
-            )));
-        }
-        Ok(found.map(|trigger| UpdateTrigger {
-            threshold: trigger.configuration["threshold"]
-                .as_str()
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(Threshold::ALL),
-            kind: trigger.type_,
-            name: trigger.name,
-        }))
-    }
-
-    /// The update's target, unless something stands in the way: the first hard blocker is the
-    /// answer. What only holds back automatic updates (a threshold) does not stop a person; what
-    /// makes the update unavailable (snooze, skip, maturity) does, as the contract says.
-    fn admit_update(
-        &self,
-        state: &ContainerState,
-        trigger: Option<&UpdateTrigger>,
-    ) -> Result<UpdateTarget, AppError> {
+        triggers: &[UpdateTrigger],
+    ) -> Result<Admitted, AppError> {
         let now = Utc::now();
         let admission = AdmissionFacts {
             actions_enabled: self.settings().container_actions.is_enabled(),
-            trigger: trigger.cloned(),
+            triggers: triggers.to_vec(),
         };
         let target = update_target(state, &self.settings().view_context().maturity, now);
         if let Some(blocker) = eligibility::evaluate(state, &admission, now).first_hard() {
             return Err(refusal(blocker, state));
         }
-        target.ok_or_else(|| AppError::Invalid("No update available for this container".to_owned()))
+        let trigger = chosen(&state.facts, triggers)
+            .ok_or_else(|| AppError::NotFound(NO_TRIGGER.to_owned()))?;
+        refuse_dry_run(trigger)?;
+        let target = target.ok_or_else(|| {
+            AppError::Invalid("No update available for this container".to_owned())
+        })?;
+        Ok(Admitted {
+            trigger_name: trigger.id(),
+            target_image: target.familiar(),
+            target,
+        })
     }
 }
 
-const NO_TRIGGER: &str = "No docker trigger found for this container";
+/// An update that nothing stands in the way of.
+pub(crate) struct Admitted {
+    trigger_name: String,
+    target_image: String,
+    target: UpdateTarget,
+}
+
+impl Admitted {
+    pub(crate) fn request<'a>(
+        &'a self,
+        state: &'a ContainerState,
+        origin: UpdateOrigin,
+    ) -> Request<'a> {
+        Request {
+            kind: OperationKind::Update,
+            state,
+            trigger_name: &self.trigger_name,
+            from_version: &self.target.from_version,
+            to_version: &self.target.to_version,
+            target_image: &self.target_image,
+            target_digest: None,
+            backup: None,
+            rollback_reason: None,
+            audit_action: origin.audit_action(),
+        }
+    }
+}
 
 fn refusal(blocker: &Blocker, state: &ContainerState) -> AppError {
     let message = blocker.message.to_string();

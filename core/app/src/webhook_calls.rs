@@ -78,7 +78,7 @@ impl App {
         caller: &Caller<'_>,
     ) -> Result<WebhookUpdate, AppError> {
         let entry = self.webhook_container(container).await?;
-        self.docker_trigger(&entry.state).await?;
+        self.trigger_name(&entry.state).await?;
         let ids = [entry.id().to_owned()];
         if let WatchAnswer::Failed { message } =
             self.watch(Some(&ids), CHECK_PATIENCE, caller).await?

@@ -6,11 +6,11 @@ use std::borrow::Cow;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use crate::acting::{ActingKind, Choice, UpdateTrigger, choose};
 use crate::assessment::{Assessment, MaturityScale, assess};
 use crate::container::ContainerState;
 use crate::iso;
 use crate::target::is_rollback_name;
-use crate::trigger::{Association, Threshold, associate};
 
 /// What stands in the way. The order is that of admission's checks: the first hard one is the
 /// answer to a request.
@@ -113,21 +113,13 @@ impl Eligibility {
     }
 }
 
-/// The trigger that carries out updates of a container's watcher: `docker.<name>`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpdateTrigger {
-    pub kind: String,
-    pub name: String,
-    pub threshold: Threshold,
-}
-
 /// What admission knows besides the container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdmissionFacts {
     /// `DD_SERVER_FEATURE_CONTAINERACTIONS`.
     pub actions_enabled: bool,
-    /// `None` when no docker trigger is configured for the watcher.
-    pub trigger: Option<UpdateTrigger>,
+    /// Those that act on containers of the agent; empty where none is configured.
+    pub triggers: Vec<UpdateTrigger>,
 }
 
 impl Default for AdmissionFacts {
@@ -135,11 +127,7 @@ impl Default for AdmissionFacts {
     fn default() -> Self {
         Self {
             actions_enabled: true,
-            trigger: Some(UpdateTrigger {
-                kind: "docker".to_owned(),
-                name: "local".to_owned(),
-                threshold: Threshold::ALL,
-            }),
+            triggers: vec![UpdateTrigger::new(ActingKind::Docker, "local")],
         }
     }
 }
@@ -193,22 +181,20 @@ fn hard(
             "Cannot update temporary rollback container renamed with -old-{timestamp}",
         ));
     }
-    match &admission.trigger {
-        None => blockers.push(Blocker::hard(
+    match choose(&state.facts, &admission.triggers) {
+        Choice::Trigger(..) => {}
+        Choice::None => blockers.push(Blocker::hard(
             NoUpdateTriggerConfigured,
             "No docker trigger found for this container",
         )),
-        Some(trigger) => match association(state, trigger) {
-            Association::Applies(_) => {}
-            Association::Excluded => blockers.push(Blocker::hard(
-                TriggerExcluded,
-                "The label dd.trigger.exclude names the update trigger",
-            )),
-            Association::NotIncluded => blockers.push(Blocker::hard(
-                TriggerNotIncluded,
-                "The label dd.trigger.include does not name the update trigger",
-            )),
-        },
+        Choice::Excluded => blockers.push(Blocker::hard(
+            TriggerExcluded,
+            "The label dd.trigger.exclude names the update trigger",
+        )),
+        Choice::NotIncluded => blockers.push(Blocker::hard(
+            TriggerNotIncluded,
+            "The label dd.trigger.include does not name the update trigger",
+        )),
     }
     if let Some(operation) = &state.operation {
         blockers.push(Blocker::hard(
@@ -277,8 +263,7 @@ fn soft(
         );
     }
     if assessment.raw
-        && let Some(trigger) = &admission.trigger
-        && let Association::Applies(threshold) = association(state, trigger)
+        && let Choice::Trigger(_, threshold) = choose(&state.facts, &admission.triggers)
         && !threshold.is_reached(&assessment.kind)
     {
         blockers.push(Blocker::soft(
@@ -286,17 +271,6 @@ fn soft(
             format!("The update trigger's threshold is {threshold}"),
         ));
     }
-}
-
-fn association(state: &ContainerState, trigger: &UpdateTrigger) -> Association {
-    let rules = &state.facts.rules;
-    associate(
-        rules.trigger_include.as_deref(),
-        rules.trigger_exclude.as_deref(),
-        &trigger.kind,
-        &trigger.name,
-        trigger.threshold,
-    )
 }
 
 /// Why the present target is barred: it is the one that was tried and rolled back.

@@ -4,6 +4,7 @@
 //! name is defined here once.
 
 pub mod access;
+pub mod acting;
 pub mod assessment;
 pub mod candidate;
 pub mod component;

@@ -4,7 +4,10 @@ use plimsoll_app::{
     AppSettings, Feature, WebhookTokens,
     access::{AccessSettings, AnonymousAccess, ConfiguredUser, password::PasswordHash},
 };
-use plimsoll_domain::{access::Role, eligibility::UpdateTrigger};
+use plimsoll_domain::{
+    access::Role,
+    acting::{ActingKind, UpdateTrigger},
+};
 use plimsoll_outbound::Reach;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -31,7 +34,7 @@ pub fn app_settings(settings: &Settings) -> Result<AppSettings, ConfigurationErr
         maturity_threshold_days: Some(settings.ui.maturity_threshold_days)
             .filter(|days| *days != 7)
             .and_then(|days| u16::try_from(days).ok()),
-        update_trigger: update_trigger(settings),
+        update_triggers: update_triggers(settings),
     })
 }
 
@@ -40,15 +43,16 @@ pub fn reach(settings: &Settings) -> Reach {
     Reach::configured(settings.outbound.loopback, settings.outbound.private)
 }
 
-/// The docker trigger that updates go through: the first by name, as `GET /api/v1/triggers` has it.
-fn update_trigger(settings: &Settings) -> Option<UpdateTrigger> {
-    let triggers = settings.docker_triggers();
-    let (name, trigger) = triggers.first_key_value()?;
-    Some(UpdateTrigger {
-        kind: "docker".to_owned(),
-        name: name.clone(),
-        threshold: trigger.threshold.as_str().parse().unwrap_or_default(),
-    })
+/// What updates containers, as `GET /api/v1/triggers` has it.
+fn update_triggers(settings: &Settings) -> Vec<UpdateTrigger> {
+    let docker = settings.docker_triggers().into_iter();
+    docker
+        .map(|(name, trigger)| UpdateTrigger {
+            threshold: trigger.threshold.as_str().parse().unwrap_or_default(),
+            dryrun: trigger.dryrun,
+            ..UpdateTrigger::new(ActingKind::Docker, name)
+        })
+        .collect()
 }
 
 fn feature(enabled: bool) -> Feature {
@@ -146,15 +150,13 @@ mod tests {
 
     #[test]
     fn views_are_rendered_with_the_configured_trigger() {
-        let trigger = |environment| from(environment).view_context().admission.trigger;
-        let default = trigger(&[]).unwrap();
-        assert_eq!((&*default.kind, &*default.name), ("docker", "local"));
-        let named = trigger(&[("DD_TRIGGER_DOCKER_PROD_THRESHOLD", "minor")]).unwrap();
-        assert_eq!(named.name, "prod");
-        assert_eq!(named.threshold, "minor".parse().unwrap());
-        assert_eq!(
-            trigger(&[("DD_TRIGGER_DOCKER_PROD_ENABLED", "false")]),
-            None
-        );
+        let triggers = |environment| from(environment).view_context().admission.triggers;
+        let default = triggers(&[]);
+        assert_eq!(default[0].id(), "docker.local");
+        let named = triggers(&[("DD_TRIGGER_DOCKER_PROD_THRESHOLD", "minor")]);
+        assert_eq!(named[0].id(), "docker.prod");
+        assert_eq!(named[0].threshold, "minor".parse().unwrap());
+        let off = triggers(&[("DD_TRIGGER_DOCKER_PROD_ENABLED", "false")]);
+        assert_eq!(off, []);
     }
 }

@@ -61,7 +61,7 @@ fn each_hard_blocker_is_named() {
     let state = updatable();
     let none = AdmissionFacts {
         actions_enabled: false,
-        trigger: None,
+        triggers: Vec::new(),
     };
     assert_eq!(
         reasons(&state, &none),

@@ -1,0 +1,156 @@
+use plimsoll_app::{
+    outcomes::Outcome,
+    trigger_runs::{TriggerPath, TriggerRun},
+};
+use poem_openapi::{
+    ApiResponse, Object, OpenApi,
+    param::{Header, Path},
+    payload::Json,
+};
+
+use super::{
+    Tag,
+    error::ErrorOf,
+    operations::{AcceptedHeaders, OperationAccepted, caller, failed},
+    prefer::Preference,
+};
+use crate::{
+    ApiState,
+    auth::{Authorized, perm},
+    error_set,
+    middleware::context::RequestContext,
+};
+
+/// `POST /api/v1/containers/{id}/triggers/{type}/{name}` and the form for agents.
+pub struct TriggerRuns;
+
+error_set!(pub Running = 400, 404, 409, 422);
+
+/// Nothing more is to be said.
+#[derive(Object)]
+pub struct TriggerDone {}
+
+#[derive(ApiResponse)]
+pub enum TriggerAnswer {
+    /// It has run to its end
+    #[oai(status = 200)]
+    Done(
+        Json<TriggerDone>,
+        #[oai(header = "Preference-Applied")] Option<String>,
+    ),
+    /// Durable and running; it goes on whatever happens to this connection
+    #[oai(status = 202)]
+    Accepted(
+        Json<OperationAccepted>,
+        #[oai(header = "Location")] String,
+        #[oai(header = "Preference-Applied")] Option<String>,
+    ),
+}
+
+#[OpenApi(prefix_path = "/api/v1")]
+impl TriggerRuns {
+    /// Run a trigger on a container
+    ///
+    /// A trigger of type `docker` or `dockercompose` updates the container, which also needs the
+    /// permission `containers:update`; the answer waits for the end as that of an update does.
+    #[oai(
+        path = "/containers/:id/triggers/:type/:name",
+        method = "post",
+        operation_id = "runContainerTrigger",
+        tag = "Tag::Containers"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    async fn run(
+        &self,
+        who: Authorized<perm::TriggersRun>,
+        state: ApiState,
+        context: RequestContext,
+        id: Path<String>,
+        #[oai(name = "type")] type_: Path<String>,
+        name: Path<String>,
+        /// `wait=N` (seconds) or `respond-async`
+        #[oai(name = "Prefer")]
+        prefer: Header<Option<String>>,
+        /// Repeating a request with the same key names the same operation
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<String>>,
+    ) -> Result<TriggerAnswer, ErrorOf<Running>> {
+        let path = TriggerPath {
+            type_: &type_,
+            name: &name,
+            agent: None,
+        };
+        run(&state, &who, &context, (&id, path), (prefer.0, key.0)).await
+    }
+
+    /// Run a trigger of an agent on one of its containers
+    ///
+    /// As for the installation's own triggers.
+    #[oai(
+        path = "/containers/:id/triggers/:type/:name/:agent",
+        method = "post",
+        operation_id = "runAgentContainerTrigger",
+        tag = "Tag::Containers"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    async fn run_of_agent(
+        &self,
+        who: Authorized<perm::TriggersRun>,
+        state: ApiState,
+        context: RequestContext,
+        id: Path<String>,
+        #[oai(name = "type")] type_: Path<String>,
+        name: Path<String>,
+        agent: Path<String>,
+        /// `wait=N` (seconds) or `respond-async`
+        #[oai(name = "Prefer")]
+        prefer: Header<Option<String>>,
+        /// Repeating a request with the same key names the same operation
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<String>>,
+    ) -> Result<TriggerAnswer, ErrorOf<Running>> {
+        let path = TriggerPath {
+            type_: &type_,
+            name: &name,
+            agent: Some(&agent),
+        };
+        run(&state, &who, &context, (&id, path), (prefer.0, key.0)).await
+    }
+}
+
+async fn run(
+    state: &ApiState,
+    who: &Authorized<perm::TriggersRun>,
+    context: &RequestContext,
+    (id, trigger): (&str, TriggerPath<'_>),
+    (prefer, key): (Option<String>, Option<String>),
+) -> Result<TriggerAnswer, ErrorOf<Running>> {
+    let preference = Preference::parse(prefer.as_deref());
+    let TriggerPath { type_, name, agent } = trigger;
+    let agent = agent.map(|agent| format!("/{agent}")).unwrap_or_default();
+    let target = format!("POST /containers/{id}/triggers/{type_}/{name}{agent}");
+    let caller = caller(who.principal(), context, key.as_deref(), &target, "")?;
+    let done = || TriggerAnswer::Done(Json(TriggerDone {}), preference.applied());
+    let operation = match state.app.run_trigger(id, trigger, &caller).await? {
+        TriggerRun::Done => return Ok(done()),
+        TriggerRun::Operation(operation) => operation,
+    };
+    match state.app.outcome(operation, preference.patience).await? {
+        Outcome::Succeeded { .. } => Ok(done()),
+        Outcome::Ended(operation) => {
+            let message = format!("Error when running trigger (type={type_}, name={name})");
+            Err(failed(message, &operation).into())
+        }
+        Outcome::Running => {
+            let headers = AcceptedHeaders::of(operation, &preference);
+            Ok(TriggerAnswer::Accepted(
+                Json(OperationAccepted {
+                    message: "Trigger accepted".to_owned(),
+                    operation_id: operation.to_string(),
+                }),
+                headers.location,
+                headers.preference_applied,
+            ))
+        }
+    }
+}
