@@ -15,6 +15,7 @@ mod readme;
 mod reads;
 mod replica;
 mod replicas;
+mod rpc;
 mod standalone;
 mod statements;
 mod stream;

@@ -50,6 +50,7 @@ pub struct Queue {
 struct Inner {
     client: Client,
     manager: ConnectionManager,
+    replica: Arc<rpc::Hub>,
 }
 
 impl Queue {
@@ -65,7 +66,11 @@ impl Queue {
         let manager =
             ConnectionManager::new_lazy_with_config(client.clone(), config).map_err(address)?;
         Ok(Self {
-            inner: Arc::new(Inner { client, manager }),
+            inner: Arc::new(Inner {
+                client,
+                manager,
+                replica: rpc::Hub::new(),
+            }),
         })
     }
 
@@ -77,6 +82,11 @@ impl Queue {
     /// For connections of one's own: blocking reads and subscriptions.
     pub(crate) fn client(&self) -> &Client {
         &self.inner.client
+    }
+
+    /// The streams that this process reads.
+    pub(crate) fn replica(&self) -> Arc<rpc::Hub> {
+        self.inner.replica.clone()
     }
 
     /// Asks Redis for a round trip.

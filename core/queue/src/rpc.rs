@@ -3,6 +3,14 @@
 //! A request is pushed to the list of its engine and answered on a list of its own. Neither is
 //! durable and nothing is repeated: whoever asks hears within the time it gave, or hears nothing.
 //! Time is Redis's own, as the life of a key, because hosts' clocks differ.
+//!
+//! What goes on for longer is a stream: a call opens it ([`Queue::open_stream`], [`StreamHost`]),
+//! its bytes come as messages, and neither side holds a connection or one of the places for
+//! requests meanwhile.
+
+mod receive;
+mod send;
+mod wire;
 
 use std::{future::Future, time::Duration};
 
@@ -12,6 +20,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+pub(crate) use self::receive::Hub;
+pub use self::{
+    receive::{RemoteStream, StreamError},
+    send::{StreamHost, StreamRequest, StreamSink},
+};
 use crate::{DEADLINE, Queue, QueueError};
 
 /// Requests that may wait for one engine; more are refused.
@@ -299,6 +312,17 @@ impl RpcRequest {
             .ignore()
             .del(open(self.id))
             .ignore();
-        Ok(pipe.query_async(&mut queue.manager()).await?)
+        let mut connection = queue.manager();
+        let mut told = pipe.query_async(&mut connection).await;
+        if is_stale(&told) {
+            told = pipe.query_async(&mut connection).await;
+        }
+        Ok(told?)
     }
+}
+
+/// A shared connection learns that Redis restarted by the first command that fails on it. What is
+/// told only once is told again then.
+fn is_stale<T>(told: &Result<T, redis::RedisError>) -> bool {
+    matches!(told, Err(error) if error.is_connection_dropped())
 }
