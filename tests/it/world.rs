@@ -27,6 +27,8 @@ pub struct World {
     pub redis: Redis,
     /// The owner's, with everything it may do.
     pub token: String,
+    /// Of the user `owner`, as the log told it.
+    pub password: String,
     client: reqwest::Client,
 }
 
@@ -73,6 +75,7 @@ impl World {
             database,
             redis,
             token: String::new(),
+            password,
             client,
         };
         let scopes: Vec<&str> = plimsoll_domain::access::Role::Owner
@@ -82,7 +85,7 @@ impl World {
             .collect();
         let request = world
             .request(Method::POST, "/api/v1/tokens")
-            .basic_auth("owner", Some(password))
+            .basic_auth("owner", Some(&world.password))
             .json(&json!({"name": "test", "scopes": scopes}));
         let created = answer(request).await;
         assert_eq!(created.status, 201, "{}", created.text);

@@ -36,10 +36,12 @@ pub mod registries;
 pub mod rollbacks;
 pub mod server;
 pub mod spec;
+pub mod store;
 pub mod summary;
 pub mod tokens;
 pub mod trigger_runs;
 pub mod triggers;
+pub mod ui_settings;
 pub mod update_operations;
 pub mod update_policies;
 pub mod updates;
@@ -86,6 +88,8 @@ type Core = (
     spec::Document,
     app::Application,
     server::Server,
+    store::DataStore,
+    ui_settings::UiPreferences,
 );
 type Access = (auth::Authentication, tokens::Tokens);
 type Reads = (
@@ -122,6 +126,8 @@ const fn resources() -> Resources {
         spec::Document,
         app::Application,
         server::Server,
+        store::DataStore,
+        ui_settings::UiPreferences,
     );
     let access = (auth::Authentication, tokens::Tokens);
     let commands = (

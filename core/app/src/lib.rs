@@ -22,6 +22,7 @@ pub mod rollbacks;
 mod settings;
 pub mod trigger_runs;
 pub mod triggers;
+pub mod ui_settings;
 pub mod update_operations;
 pub mod update_policies;
 mod update_triggers;

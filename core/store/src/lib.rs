@@ -27,6 +27,7 @@ pub mod rolled_back_targets;
 pub mod sessions;
 pub mod sightings;
 pub mod tokens;
+pub mod ui_settings;
 pub mod update_operations;
 pub mod users;
 pub mod watchers;
@@ -34,7 +35,9 @@ pub mod workers;
 
 pub use error::StoreError;
 pub use migrate::migrate;
-pub use pool::{Client, MaybeRetry, Store, StoreSettings, Transaction, begin, commit, retrying};
+pub use pool::{
+    Client, MaybeRetry, Place, Store, StoreSettings, Transaction, begin, commit, retrying,
+};
 
 /// Every statement of the crate, by name, for the test that prepares them all.
 pub fn all_statements() -> Vec<(&'static str, &'static str)> {
@@ -60,6 +63,7 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
         login_failures::STATEMENTS,
         sessions::STATEMENTS,
         tokens::STATEMENTS,
+        ui_settings::STATEMENTS,
         users::STATEMENTS,
     ]
     .concat()

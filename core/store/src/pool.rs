@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
 use secrecy::{ExposeSecret, SecretString};
-use tokio_postgres::NoTls;
+use tokio_postgres::{NoTls, config::Host};
 
 use crate::StoreError;
 
@@ -18,6 +18,14 @@ pub struct StoreSettings {
     pub url: SecretString,
     /// Connections this process may open, besides two that are reserved for leases.
     pub connections: usize,
+}
+
+/// Where a database is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// `postgresql://host:port`, or the directory of its socket.
+    pub server: String,
+    pub database: String,
 }
 
 /// How long a caller waits for a connection before it hears `Unavailable` (reliability.md P1, P5).
@@ -85,6 +93,20 @@ impl Store {
         config.options(format!("-c statement_timeout={}", limit.as_millis()));
         let client = pool(&config, 1)?.get().await?;
         Ok(client)
+    }
+
+    /// Where the database is, without any credential.
+    pub fn place(&self) -> Place {
+        let port = self.config.get_ports().first().copied().unwrap_or(5432);
+        let server = match self.config.get_hosts().first() {
+            Some(Host::Tcp(host)) => format!("postgresql://{host}:{port}"),
+            Some(Host::Unix(directory)) => directory.display().to_string(),
+            None => format!("postgresql://localhost:{port}"),
+        };
+        Place {
+            server,
+            database: self.config.get_dbname().unwrap_or_default().to_owned(),
+        }
     }
 
     /// Asks Postgres for a round trip.

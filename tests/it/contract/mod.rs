@@ -1,8 +1,11 @@
 //! The HTTP surface as the contract documents describe it, on real processes: shapes, statuses,
 //! texts, and the order of checks (contract/drydock-*.md; reference/drydock.md 1.1-1.9).
 
+mod curl;
+mod drydock;
 mod fields;
 mod http;
+mod lines;
 mod refusals;
 mod shape;
 mod webhooks;

@@ -1,0 +1,137 @@
+use plimsoll_app::ui_settings::{UiSettings, UiSettingsChange};
+use poem_openapi::{ApiResponse, Object, OpenApi, payload::Json};
+
+use super::{
+    Tag,
+    body::LenientJson,
+    error::{ErrorOf, Reads},
+    operations::plain_caller,
+};
+use crate::{
+    ApiState,
+    auth::{Authorized, perm},
+    error_set,
+    middleware::context::RequestContext,
+};
+
+/// `/api/v1/settings`.
+pub struct UiPreferences;
+
+error_set!(pub Changing = 400, 413, 415);
+
+#[derive(Object)]
+#[oai(rename_all = "camelCase", rename = "Settings")]
+struct SettingsView {
+    /// Nothing is asked of the Internet for display: no icons, no release notes.
+    internetless_mode: bool,
+}
+
+impl From<UiSettings> for SettingsView {
+    fn from(settings: UiSettings) -> Self {
+        Self {
+            internetless_mode: settings.internetless_mode,
+        }
+    }
+}
+
+/// What to change; at least one field.
+#[derive(Object)]
+#[oai(rename_all = "camelCase", rename = "SettingsChange")]
+struct ChangeBody {
+    #[oai(skip_serializing_if_is_none)]
+    internetless_mode: Option<bool>,
+}
+
+/// `PUT` means `PATCH`, until it goes away.
+#[derive(ApiResponse)]
+enum DeprecatedAnswer {
+    #[oai(status = 200)]
+    Changed(
+        Json<SettingsView>,
+        /// Since when it is deprecated (RFC 9745).
+        #[oai(header = "Deprecation")]
+        String,
+        /// When it goes away (RFC 8594).
+        #[oai(header = "Sunset")]
+        String,
+    ),
+}
+
+/// 2026-03-01, when the contract's 1.4 made PATCH canonical.
+const DEPRECATED: &str = "@1772323200";
+const SUNSET: &str = "Fri, 31 Dec 2027 23:59:59 GMT";
+
+#[OpenApi(prefix_path = "/api/v1")]
+impl UiPreferences {
+    /// Get the settings of the user interface
+    #[oai(
+        path = "/settings",
+        method = "get",
+        operation_id = "getSettings",
+        tag = "Tag::App"
+    )]
+    async fn get(
+        &self,
+        _who: Authorized<perm::SystemRead>,
+        state: ApiState,
+    ) -> Result<Json<SettingsView>, ErrorOf<Reads>> {
+        Ok(Json(state.app.ui_settings().await?.into()))
+    }
+
+    /// Change the settings of the user interface
+    ///
+    /// What the body does not name stays.
+    #[oai(
+        path = "/settings",
+        method = "patch",
+        operation_id = "changeSettings",
+        tag = "Tag::App"
+    )]
+    async fn change(
+        &self,
+        who: Authorized<perm::SettingsWrite>,
+        state: ApiState,
+        context: RequestContext,
+        body: LenientJson<ChangeBody>,
+    ) -> Result<Json<SettingsView>, ErrorOf<Changing>> {
+        Ok(Json(changed(&who, &state, &context, body).await?))
+    }
+
+    /// Change the settings of the user interface, as older clients do
+    ///
+    /// The same as `PATCH`, which is to be used instead.
+    #[oai(
+        path = "/settings",
+        method = "put",
+        operation_id = "putSettings",
+        tag = "Tag::App",
+        deprecated
+    )]
+    async fn put(
+        &self,
+        who: Authorized<perm::SettingsWrite>,
+        state: ApiState,
+        context: RequestContext,
+        body: LenientJson<ChangeBody>,
+    ) -> Result<DeprecatedAnswer, ErrorOf<Changing>> {
+        let settings = changed(&who, &state, &context, body).await?;
+        Ok(DeprecatedAnswer::Changed(
+            Json(settings),
+            DEPRECATED.to_owned(),
+            SUNSET.to_owned(),
+        ))
+    }
+}
+
+async fn changed(
+    who: &Authorized<perm::SettingsWrite>,
+    state: &ApiState,
+    context: &RequestContext,
+    body: LenientJson<ChangeBody>,
+) -> Result<SettingsView, ErrorOf<Changing>> {
+    let caller = plain_caller(who.principal(), context);
+    let change = UiSettingsChange {
+        internetless_mode: body.0.and_then(|body| body.internetless_mode),
+    };
+    Ok(state.app.change_ui_settings(change, &caller).await?.into())
+}
