@@ -3,6 +3,7 @@
 //! Add a file per subject and name it here.
 
 mod access;
+mod actions;
 mod api_binary;
 mod contract;
 mod crashes;

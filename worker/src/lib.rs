@@ -91,7 +91,8 @@ pub async fn run(
         engines,
         registries,
         settings.operations.clone(),
-    );
+    )
+    .shown_by(watchers.clone());
     let capacity = watchers
         .keys()
         .map(|watcher| EngineCapacity {

@@ -9,12 +9,14 @@
 //! (`cargo run -p plimsoll-api -- openapi > openapi/drydock.json`), and give each operation a row
 //! in the authorisation matrix (`tests/it/matrix.rs`).
 
+pub mod actions;
 pub mod agents;
 pub mod app;
 pub mod audit;
 pub mod auth;
 pub mod backups;
 pub mod body;
+pub mod bulk_updates;
 pub mod components;
 pub mod confirm;
 pub mod containers;
@@ -109,8 +111,10 @@ type Components = (
     triggers::Triggers,
 );
 type Commands = (
+    actions::Actions,
     watches::Watches,
     updates::Updates,
+    bulk_updates::BulkUpdates,
     rollbacks::Rollbacks,
     deletions::Deletions,
     update_policies::UpdatePolicies,
@@ -131,8 +135,10 @@ const fn resources() -> Resources {
     );
     let access = (auth::Authentication, tokens::Tokens);
     let commands = (
+        actions::Actions,
         watches::Watches,
         updates::Updates,
+        bulk_updates::BulkUpdates,
         rollbacks::Rollbacks,
         deletions::Deletions,
         update_policies::UpdatePolicies,

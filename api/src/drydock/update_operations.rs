@@ -35,7 +35,7 @@ error_set!(pub Acknowledging = 404, 409);
 )]
 pub struct OperationView {
     id: String,
-    /// `update` or `rollback`.
+    /// `update` or `rollback`; by its id also `start`, `stop` or `restart`.
     kind: String,
     container_name: String,
     container_id: String,

@@ -174,7 +174,7 @@ const MOST_IDS: usize = 200;
 
 /// Reads the optional body `{"containerIds": [...]}`. The texts are Drydock's
 /// (reference/drydock.md 1.9).
-fn container_ids(body: Option<Value>) -> Result<Option<Vec<String>>, ApiError> {
+pub(super) fn container_ids(body: Option<Value>) -> Result<Option<Vec<String>>, ApiError> {
     let Some(body) = body else {
         return Ok(None);
     };

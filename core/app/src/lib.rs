@@ -2,9 +2,11 @@
 //! and jobs call.
 
 pub mod access;
+pub mod actions;
 pub mod agents;
 pub mod audit;
 pub mod backups;
+pub mod bulk_updates;
 pub mod components;
 pub mod containers;
 mod deletions;

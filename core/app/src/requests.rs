@@ -77,8 +77,8 @@ pub(crate) struct Request<'a> {
     pub kind: OperationKind,
     pub state: &'a ContainerState,
     pub trigger_name: &'a str,
-    pub from_version: &'a str,
-    pub to_version: &'a str,
+    pub from_version: Option<&'a str>,
+    pub to_version: Option<&'a str>,
     /// Repository and tag, as a person reads it.
     pub target_image: &'a str,
     pub target_digest: Option<&'a str>,
@@ -86,6 +86,43 @@ pub(crate) struct Request<'a> {
     /// Why Plimsoll itself asks; also in the audit trail.
     pub rollback_reason: Option<&'a str>,
     pub audit_action: &'a str,
+}
+
+impl Request<'_> {
+    pub(crate) fn operation(&self, caller: &Caller<'_>) -> NewOperation {
+        let facts = &self.state.facts;
+        let text = |s: &str| s.to_owned();
+        NewOperation {
+            id: OperationId::generate(),
+            kind: self.kind,
+            watcher: facts.watcher.clone(),
+            container: facts.id.clone(),
+            container_name: facts.name.clone(),
+            identity: self.state.identity_key.clone(),
+            trigger_name: Some(self.trigger_name.to_owned()),
+            from_version: self.from_version.map(text),
+            to_version: self.to_version.map(text),
+            target_image: self.target_image.to_owned(),
+            target_digest: self.target_digest.map(text),
+            backup: self.backup,
+            rollback_reason: self.rollback_reason.map(text),
+            actor: caller.actor().to_owned(),
+            request_id: caller.request_id.map(text),
+        }
+    }
+}
+
+/// The event that tells clients about a new operation.
+pub(crate) fn accepted_event(operation: &NewOperation) -> String {
+    json!({
+        "operationId": operation.id.to_string(),
+        "containerName": operation.container_name,
+        "containerId": operation.container.as_str(),
+        "kind": operation.kind.as_str(),
+        "status": Phase::Prepare.status().as_str(),
+        "phase": Phase::Prepare.as_str(),
+    })
+    .to_string()
 }
 
 impl App {
@@ -123,33 +160,8 @@ impl App {
     ) -> Result<OperationId, AppError> {
         let job = JobId::generate();
         let facts = &request.state.facts;
-        let text = |s: &str| Some(s.to_owned());
-        let operation = NewOperation {
-            id: OperationId::generate(),
-            kind: request.kind,
-            watcher: facts.watcher.clone(),
-            container: facts.id.clone(),
-            container_name: facts.name.clone(),
-            identity: request.state.identity_key.clone(),
-            trigger_name: text(request.trigger_name),
-            from_version: text(request.from_version),
-            to_version: text(request.to_version),
-            target_image: request.target_image.to_owned(),
-            target_digest: request.target_digest.map(str::to_owned),
-            backup: request.backup,
-            rollback_reason: request.rollback_reason.map(str::to_owned),
-            actor: caller.actor().to_owned(),
-            request_id: caller.request_id.map(str::to_owned),
-        };
-        let event = json!({
-            "operationId": operation.id.to_string(),
-            "containerName": facts.name,
-            "containerId": facts.id.as_str(),
-            "kind": request.kind.as_str(),
-            "status": Phase::Prepare.status().as_str(),
-            "phase": Phase::Prepare.as_str(),
-        })
-        .to_string();
+        let operation = request.operation(caller);
+        let event = accepted_event(&operation);
         let new = NewRequest {
             operation: &operation,
             job,

@@ -30,7 +30,7 @@ pub enum UpdateOrigin {
 }
 
 impl UpdateOrigin {
-    const fn audit_action(self) -> &'static str {
+    pub(crate) const fn audit_action(self) -> &'static str {
         match self {
             Self::Container | Self::Trigger => "container-update",
             Self::Webhook => "webhook-update",
@@ -134,8 +134,8 @@ impl Admitted {
             kind: OperationKind::Update,
             state,
             trigger_name: &self.trigger_name,
-            from_version: &self.target.from_version,
-            to_version: &self.target.to_version,
+            from_version: Some(&self.target.from_version),
+            to_version: Some(&self.target.to_version),
             target_image: &self.target_image,
             target_digest: None,
             backup: None,

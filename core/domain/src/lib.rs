@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod acting;
+pub mod action;
 pub mod assessment;
 pub mod candidate;
 pub mod component;

@@ -5,7 +5,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Which way the program goes. Both run the same phases with the same guarantees.
+use crate::action::ContainerAction;
+
+/// What an operation is for. Updates and rollbacks run the same phases with the same guarantees;
+/// the others touch one container and make no new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OperationKind {
@@ -13,6 +16,9 @@ pub enum OperationKind {
     Update,
     /// Back to a kept backup, asked for through the API.
     Rollback,
+    Start,
+    Stop,
+    Restart,
 }
 
 /// The last step of the program that is known to be done. Persisted after its Docker call; the
@@ -69,7 +75,35 @@ macro_rules! text {
     };
 }
 
-text!(OperationKind { Update => "update", Rollback => "rollback" });
+text!(OperationKind {
+    Update => "update",
+    Rollback => "rollback",
+    Start => "start",
+    Stop => "stop",
+    Restart => "restart",
+});
+
+impl OperationKind {
+    /// What is done to the container where no new one is made.
+    pub const fn action(self) -> Option<ContainerAction> {
+        match self {
+            Self::Update | Self::Rollback => None,
+            Self::Start => Some(ContainerAction::Start),
+            Self::Stop => Some(ContainerAction::Stop),
+            Self::Restart => Some(ContainerAction::Restart),
+        }
+    }
+}
+
+impl From<ContainerAction> for OperationKind {
+    fn from(action: ContainerAction) -> Self {
+        match action {
+            ContainerAction::Start => Self::Start,
+            ContainerAction::Stop => Self::Stop,
+            ContainerAction::Restart => Self::Restart,
+        }
+    }
+}
 
 text!(Phase {
     Prepare => "prepare",

@@ -34,7 +34,8 @@ pub enum Prior {
 }
 
 /// A container's state as the engine tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Run {
     /// Never started, or its start failed.
     Created,

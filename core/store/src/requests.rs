@@ -1,7 +1,8 @@
 //! Accepting an operation: everything that a 202 promises, in one statement and so in one
 //! transaction and one round trip (DESIGN.md 3.5).
 
-use plimsoll_domain::ids::JobId;
+use deadpool_postgres::GenericClient;
+use plimsoll_domain::ids::{JobId, OperationId};
 use uuid::Uuid;
 
 use crate::{Store, StoreError, update_operations::NewOperation};
@@ -32,6 +33,43 @@ statements! {
         )
         INSERT INTO idempotency_keys (principal, key, request_hash, operation_id)
         SELECT $14, $21::text, $22::bytea, $1 WHERE $21::text IS NOT NULL";
+    /// Many updates. A container that has an active operation is left out, and the others are not
+    /// kept from it.
+    ACCEPT_MANY = "WITH asked AS (
+            SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[],
+                                 $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
+                                 $11::uuid[], $12::uuid[], $13::text[], $14::text[])
+                AS a (id, agent, watcher, container_id, container_name, identity_key,
+                      trigger_name, from_version, to_version, target_image, job, entry, action,
+                      event)
+        ), operation AS (
+            INSERT INTO update_operations (id, kind, agent, watcher, container_id, container_name,
+                                           identity_key, trigger_name, from_version, to_version,
+                                           target_image, actor, request_id)
+            SELECT id, 'update', agent, watcher, container_id, container_name, identity_key,
+                   trigger_name, from_version, to_version, target_image, $15, $16
+              FROM asked
+                ON CONFLICT (agent, watcher, container_name) WHERE completed_at IS NULL DO NOTHING
+            RETURNING id
+        ), accepted AS (
+            SELECT * FROM asked WHERE id IN (SELECT id FROM operation)
+        ), job AS (
+            INSERT INTO jobs (id, kind, agent, watcher, spec, operation_id)
+            SELECT job, 'operation', agent, watcher,
+                   jsonb_build_object('kind', 'operation', 'operation', id), id
+              FROM accepted
+        ), trail AS (
+            INSERT INTO audit (id, action, container_name, container_image, identity_key,
+                               from_version, to_version, trigger_name, status, actor, request_id,
+                               operation_id)
+            SELECT entry, action, container_name, target_image, identity_key, from_version,
+                   to_version, trigger_name, 'info', $15, $16, id
+              FROM accepted
+        ), event AS (
+            INSERT INTO events (type, payload)
+            SELECT 'dd:update-operation-changed', event FROM accepted
+        )
+        SELECT id FROM operation";
 }
 
 /// An accepted operation and what is written with it.
@@ -45,6 +83,50 @@ pub struct NewRequest<'a> {
     pub event: &'a str,
     /// Key and SHA-256 of the request, scoped to the operation's actor.
     pub idempotency: Option<(&'a str, &'a [u8])>,
+}
+
+/// Makes many updates by one caller durable, in one round trip, and answers which were accepted.
+/// The others have an active operation.
+pub async fn accept_many(
+    client: &impl GenericClient,
+    requests: &[NewRequest<'_>],
+) -> Result<Vec<OperationId>, StoreError> {
+    let Some(first) = requests.first() else {
+        return Ok(Vec::new());
+    };
+    macro_rules! column {
+        ($request:ident => $value:expr) => {
+            requests.iter().map(|$request| $value).collect::<Vec<_>>()
+        };
+    }
+    let statement = client.prepare_cached(ACCEPT_MANY).await?;
+    let rows = client
+        .query(
+            &statement,
+            &[
+                &column!(r => r.operation.id.as_uuid()),
+                &column!(r => r.operation.watcher.agent.as_str()),
+                &column!(r => r.operation.watcher.name.as_str()),
+                &column!(r => r.operation.container.as_str()),
+                &column!(r => r.operation.container_name.as_str()),
+                &column!(r => r.operation.identity.as_str()),
+                &column!(r => r.operation.trigger_name.as_deref()),
+                &column!(r => r.operation.from_version.as_deref()),
+                &column!(r => r.operation.to_version.as_deref()),
+                &column!(r => r.operation.target_image.as_str()),
+                &column!(r => r.job.as_uuid()),
+                &column!(_r => Uuid::now_v7()),
+                &column!(r => r.audit_action),
+                &column!(r => r.event),
+                &first.operation.actor,
+                &first.operation.request_id,
+            ],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| OperationId::from_uuid(row.get(0)))
+        .collect())
 }
 
 impl Store {

@@ -41,10 +41,14 @@ statements! {
     LOAD = concat!("SELECT ", columns!(), ", clock_timestamp() FROM update_operations WHERE id = $1");
     GET = concat!("SELECT ", columns!(summary), " FROM update_operations WHERE id = $1");
     PAGE = concat!("SELECT ", columns!(summary), ", count(*) OVER () FROM update_operations
-                     WHERE identity_key = $1 OR (agent = $2 AND watcher = $3 AND container_name = $4)
+                     WHERE (identity_key = $1
+                            OR (agent = $2 AND watcher = $3 AND container_name = $4))
+                       AND kind IN ('update', 'rollback')
                      ORDER BY created_at DESC, id DESC LIMIT $5 OFFSET $6");
     COUNT = "SELECT count(*) FROM update_operations
-              WHERE identity_key = $1 OR (agent = $2 AND watcher = $3 AND container_name = $4)";
+              WHERE (identity_key = $1
+                     OR (agent = $2 AND watcher = $3 AND container_name = $4))
+                AND kind IN ('update', 'rollback')";
     /// Those that ended lately, and how often their jobs were taken over.
     RECENTLY_ENDED = concat!("SELECT ", columns!(), ",
                             coalesce((SELECT takeovers FROM jobs j
@@ -194,7 +198,8 @@ impl Store {
         row.map(|row| read(&row)).transpose()
     }
 
-    /// History of a container across re-creations, newest first, and how many there are.
+    /// Updates and rollbacks of a container across re-creations, newest first, and how many there
+    /// are.
     /// `limit` 0 means all.
     pub async fn operations_page(
         &self,

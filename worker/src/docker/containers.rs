@@ -273,6 +273,17 @@ impl Engine {
             .map(drop)
     }
 
+    /// Stops like `stop`, then starts; only starts what does not run.
+    pub async fn restart(&self, id: &ContainerId, grace: Duration) -> Result<(), EngineError> {
+        let subject = named(id);
+        let path = format!("/containers/{id}/restart?t={}", grace.as_secs());
+        let about = about("restart", &subject);
+        let within = grace + deadline::STOP_EXTRA + deadline::CHANGE;
+        self.call(Method::POST, &path, None, about, within)
+            .await
+            .map(drop)
+    }
+
     /// SIGKILL. `Conflict` if it does not run.
     pub async fn kill(&self, id: &ContainerId) -> Result<(), EngineError> {
         self.change(id, "kill", "kill?signal=KILL").await

@@ -3,6 +3,7 @@
 //! One loop ([`program`]): observe, ask `domain::recovery` for the next step, write the intent,
 //! have the effect, and observe again. A worker that takes an operation over enters the same loop.
 //!
+//! * `action`: start, stop and restart, which need none of the phases
 //! * `prepare`: everything slow, before anything is touched
 //! * `observe`: what the engine shows
 //! * `effects`: one function per action; each can be repeated
@@ -11,6 +12,7 @@
 //! * `record`: the fenced writes
 //! * `turning`: failing, turning round, and trying again later
 
+mod action;
 mod crash_point;
 mod dependants;
 mod effects;
@@ -41,6 +43,7 @@ use crate::{
     docker::Engine,
     jobs::{JobContext, Outcome},
     registry::Registries,
+    watchers::Watcher,
 };
 
 /// The repository of the local tags that keep the images of backups.
@@ -81,6 +84,8 @@ struct Inner {
     engines: HashMap<WatcherRef, Engine>,
     registries: Registries,
     settings: OperationSettings,
+    /// Those whose inventory is brought up to date at once; without them events do it.
+    watchers: HashMap<WatcherRef, Watcher>,
 }
 
 impl Operations {
@@ -96,8 +101,17 @@ impl Operations {
                 engines,
                 registries,
                 settings,
+                watchers: HashMap::new(),
             }),
         }
+    }
+
+    /// With the watchers of the engines. Before the first clone.
+    pub fn shown_by(mut self, watchers: HashMap<WatcherRef, Watcher>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.watchers = watchers;
+        }
+        self
     }
 
     /// Runs the program of one operation until it ends, is handed over, or must wait.

@@ -206,6 +206,7 @@ impl Program<'_> {
                 })
             }
             OperationKind::Rollback => self.fetch_backup(reference).await,
+            other => Err(StepError::Refused(format!("a {other} needs no image"))),
         }
     }
 

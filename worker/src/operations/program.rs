@@ -61,6 +61,8 @@ pub(super) struct Program<'a> {
     pub(super) creations: u32,
     pub(super) restarts: u32,
     pub(super) settlings: u32,
+    /// Calls of an action under this lease.
+    pub(super) calls: u32,
     /// Why dependants could not be brought back when that was last tried, by name.
     pub(super) unsettled: BTreeMap<String, String>,
     /// What became of the dependants, once the operation ends.
@@ -127,6 +129,7 @@ impl<'a> Program<'a> {
             creations: 0,
             restarts: 0,
             settlings: 0,
+            calls: 0,
             unsettled: BTreeMap::new(),
             dependants: Vec::new(),
             old_started: None,
@@ -152,7 +155,11 @@ impl<'a> Program<'a> {
             if !self.lease.is_held() {
                 return Outcome::LeaseLost;
             }
-            match self.turn().await {
+            let turn = match self.operation.kind.action() {
+                Some(action) => self.act_once(action).await,
+                None => self.turn().await,
+            };
+            match turn {
                 Ok(Turn::Next) => {}
                 Ok(Turn::End(outcome)) => return outcome,
                 Err(StepError::LeaseLost) => return Outcome::LeaseLost,

@@ -151,6 +151,14 @@ impl Program<'_> {
             .as_deref()
             .or(operation.rollback_reason.as_deref());
         let error = changes.last_error.as_deref().or(reason);
+        if let Some(action) = operation.kind.action() {
+            let status = match phase {
+                Phase::Succeeded => AuditStatus::Success,
+                _ => AuditStatus::Error,
+            };
+            self.audit(tx, action.audit_action(), status, error).await?;
+            return Ok(Vec::new());
+        }
         if matches!(phase, Phase::Succeeded | Phase::RolledBack) {
             self.audit_dependants(tx).await?;
         }

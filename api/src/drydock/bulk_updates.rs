@@ -1,0 +1,102 @@
+use plimsoll_app::bulk_updates::{Accepted, Rejected};
+use poem_openapi::{Object, OpenApi, payload::Json, types::Any};
+use serde_json::Value;
+
+use super::{
+    Tag,
+    body::LenientJson,
+    error::{ApiError, Changes, ErrorOf},
+    operations::plain_caller,
+    watches::container_ids,
+};
+use crate::{
+    ApiState,
+    auth::{Authorized, perm},
+    middleware::context::RequestContext,
+};
+
+/// `POST /api/v1/containers/update`.
+pub struct BulkUpdates;
+
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub struct UpdatesAccepted {
+    message: String,
+    accepted: Vec<UpdateAccepted>,
+    rejected: Vec<UpdateRejected>,
+}
+
+/// Durable; follow it at `/api/v1/update-operations/{operationId}`.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub struct UpdateAccepted {
+    container_id: String,
+    container_name: String,
+    operation_id: String,
+}
+
+/// What `POST /containers/{id}/update` would have answered.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+pub struct UpdateRejected {
+    container_id: String,
+    /// Empty for a container that is not known.
+    container_name: String,
+    status_code: u16,
+    message: String,
+}
+
+impl From<Accepted> for UpdateAccepted {
+    fn from(accepted: Accepted) -> Self {
+        Self {
+            container_id: accepted.container,
+            container_name: accepted.container_name,
+            operation_id: accepted.operation.to_string(),
+        }
+    }
+}
+
+impl From<Rejected> for UpdateRejected {
+    fn from(rejected: Rejected) -> Self {
+        let refusal = ApiError::from(rejected.error);
+        Self {
+            container_id: rejected.container,
+            container_name: rejected.container_name,
+            status_code: refusal.status.as_u16(),
+            message: refusal.message.into_owned(),
+        }
+    }
+}
+
+#[OpenApi(prefix_path = "/api/v1")]
+impl BulkUpdates {
+    /// Update several containers
+    ///
+    /// The body is `{"containerIds": [1 to 200 ids]}`. Does not wait: each accepted update is an
+    /// operation of its own, and what is refused keeps none of the others from it.
+    #[oai(
+        path = "/containers/update",
+        method = "post",
+        operation_id = "updateContainers",
+        tag = "Tag::Containers"
+    )]
+    async fn update(
+        &self,
+        who: Authorized<perm::ContainersUpdate>,
+        state: ApiState,
+        context: RequestContext,
+        body: LenientJson<Any<Value>>,
+    ) -> Result<Json<UpdatesAccepted>, ErrorOf<Changes>> {
+        let ids = container_ids(body.0.map(|body| body.0))?.ok_or_else(|| {
+            ApiError::bad_request("containerIds must be an array of non-empty strings")
+        })?;
+        let caller = plain_caller(who.principal(), &context);
+        let bulk = state.app.request_updates(&ids, &caller).await?;
+        let (accepted, rejected) = (bulk.accepted.len(), bulk.rejected.len());
+        Ok(Json(UpdatesAccepted {
+            message: format!("{accepted} container updates accepted, {rejected} rejected"),
+            accepted: bulk.accepted.into_iter().map(Into::into).collect(),
+            rejected: bulk.rejected.into_iter().map(Into::into).collect(),
+        }))
+    }
+}
