@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use plimsoll_domain::{
-    candidate::WatchDefault, ids::WatcherRef, labels::TagFamily, policy::MaturityMode,
-    schedule::CronSchedule,
+    candidate::WatchDefault, component::Component, ids::WatcherRef, labels::TagFamily,
+    policy::MaturityMode, schedule::CronSchedule,
 };
 use plimsoll_runtime::{
     Settings,
-    settings::{self as configured, DockerTrigger},
+    settings::{self as configured, DockerTrigger, notifiers::ConfiguredNotifier},
 };
 use serde_json::{Value, json};
 
@@ -80,6 +80,7 @@ impl WorkerSettings {
             triggers: triggers
                 .iter()
                 .map(|(name, trigger)| trigger_settings(name, trigger))
+                .chain(settings.trigger.notifiers().into_iter().map(shown))
                 .collect(),
             concurrency: match (settings.update.max_concurrent, settings.worker.concurrency) {
                 (0, concurrency) => usize::from(concurrency.max(1)),
@@ -189,6 +190,16 @@ fn trigger_settings(name: &str, trigger: &DockerTrigger) -> TriggerSettings {
             "once": true,
             "auto": false,
         }),
+    }
+}
+
+fn shown(notifier: ConfiguredNotifier) -> TriggerSettings {
+    // Once more through the mask of all components, which also finds passwords within addresses.
+    let component = Component::new(None, notifier.type_, &notifier.name, notifier.shown);
+    TriggerSettings {
+        kind: notifier.type_.to_owned(),
+        configuration: Value::Object(component.configuration().clone()),
+        name: notifier.name,
     }
 }
 

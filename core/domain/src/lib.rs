@@ -27,6 +27,7 @@ pub mod schedule;
 pub mod spec;
 pub mod tag;
 pub mod target;
+pub mod template;
 pub mod trigger;
 pub mod view;
 

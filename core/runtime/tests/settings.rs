@@ -232,7 +232,7 @@ fn a_foreign_setting_is_ignored_and_mentioned() {
     let loaded = load(&[
         ("DD_SECURITY_SCANNER", "trivy"),
         ("DD_REGISTRY_ECR_X_REGION", "eu"),
-        ("DD_TRIGGER_SLACK_X_TOKEN", "t"),
+        ("DD_TRIGGER_CARRIERPIGEON_X_TOKEN", "t"),
         ("DD_WATCHER_LOCAL_IMGSET_X_TAG_INCLUDE", "t"),
         ("DD_SERVER_PROT", "1"),
         ("UNRELATED", "1"),
@@ -303,6 +303,130 @@ fn contradictions_are_refused_naming_both_sides() {
         (
             &[("DD_REGISTRY_CUSTOM_A_INSECURE", "true")],
             &["CUSTOM_A_URL"],
+        ),
+    ];
+    for (env, names) in cases {
+        refused(env, names);
+    }
+}
+
+#[test]
+fn notifiers_are_read_under_both_of_their_names() {
+    let settings = settings(&[
+        ("DD_TRIGGER_NTFY_ONE_TOPIC", "updates"),
+        ("DD_TRIGGER_NTFY_ONE_THRESHOLD", "minor"),
+        ("DD_NOTIFICATION_NTFY_ONE_MODE", "batch+digest"),
+        ("DD_NOTIFICATION_NTFY_ONE_AUTH_TOKEN", "hunter2"),
+        ("DD_TRIGGER_SLACK_TEAM_TOKEN", "hunter2"),
+        ("DD_TRIGGER_SLACK_TEAM_CHANNEL", "#updates"),
+        (
+            "DD_TRIGGER_DISCORD_X_URL",
+            "https://discord.com/api/webhooks/1/hunter2",
+        ),
+        ("DD_TRIGGER_HTTP_X_URL", "https://example.org/hunter2"),
+        ("DD_TRIGGER_HTTP_X_AUTH_TYPE", "BASIC"),
+        ("DD_TRIGGER_HTTP_X_AUTH_USER", "me"),
+        ("DD_TRIGGER_HTTP_X_AUTH_PASSWORD", "hunter2"),
+        ("DD_TRIGGER_ROCKETCHAT_X_URL", "https://chat.example.org"),
+        ("DD_TRIGGER_ROCKETCHAT_X_USER_ID", "u"),
+        ("DD_TRIGGER_ROCKETCHAT_X_AUTH_TOKEN", "hunter2"),
+        ("DD_TRIGGER_ROCKETCHAT_X_CHANNEL", "#a"),
+    ]);
+    let all = settings.trigger.notifiers();
+    let ids: Vec<String> = all.iter().map(|one| one.id()).collect();
+    assert_eq!(
+        ids,
+        [
+            "discord.x",
+            "http.x",
+            "ntfy.one",
+            "rocketchat.x",
+            "slack.team"
+        ]
+    );
+    let shown = serde_json::to_value(&all[2].shown).unwrap();
+    assert_eq!(shown["topic"], "updates");
+    assert_eq!(shown["url"], "https://ntfy.sh");
+    assert_eq!(shown["threshold"], "minor");
+    assert_eq!(shown["mode"], "batch+digest");
+    assert_eq!(shown["once"], true);
+    assert_eq!(shown["auto"], true);
+    assert_eq!(shown["order"], 100);
+    assert_eq!(
+        shown["batchtitle"],
+        "${containers.length} updates available"
+    );
+    assert_eq!(shown["auth"]["token"], "[REDACTED]");
+    assert!(
+        !format!("{all:?}").contains("hunter2"),
+        "secrets are masked"
+    );
+}
+
+#[test]
+fn notifiers_that_cannot_work_are_refused_by_name() {
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+    let cases: &[Case<'_>] = &[
+        (
+            &[("DD_TRIGGER_NTFY_A_PRIORITY", "6")],
+            &["NTFY_A_TOPIC", "NTFY_A_PRIORITY"],
+        ),
+        (
+            &[("DD_TRIGGER_DISCORD_A_URL", "http://discord.com/x")],
+            &["DISCORD_A_URL"],
+        ),
+        (&[("DD_TRIGGER_SLACK_A_TOKEN", "t")], &["SLACK_A_CHANNEL"]),
+        (
+            &[
+                ("DD_TRIGGER_PUSHOVER_A_USER", "u"),
+                ("DD_TRIGGER_PUSHOVER_A_TOKEN", "t"),
+                ("DD_TRIGGER_PUSHOVER_A_PRIORITY", "2"),
+            ],
+            &["PUSHOVER_A_RETRY", "PUSHOVER_A_EXPIRE"],
+        ),
+        (
+            &[
+                ("DD_TRIGGER_COMMAND_A_CMD", "a"),
+                ("DD_TRIGGER_COMMAND_A_SHELL", "/bin/sh"),
+            ],
+            &["COMMAND_A_SHELL: no shell is ever started"],
+        ),
+        (&[("DD_TRIGGER_COMMAND_A_CMD", "a 'b")], &["COMMAND_A_CMD"]),
+        (
+            &[("DD_TRIGGER_MQTT_A_URL", "http://broker")],
+            &["MQTT_A_URL"],
+        ),
+        (
+            &[("DD_TRIGGER_GOTIFY_A_URL", "ftp://x")],
+            &["GOTIFY_A_URL", "GOTIFY_A_TOKEN"],
+        ),
+        (
+            &[("DD_TRIGGER_APPRISE_A_URL", "http://x")],
+            &["APPRISE_A_URLS"],
+        ),
+        (
+            &[("DD_TRIGGER_SMTP_A_HOST", "x")],
+            &["SMTP_A_FROM", "SMTP_A_TO", "SMTP_A_PORT"],
+        ),
+        (
+            &[("DD_TRIGGER_MATRIX_A_URL", "x")],
+            &["MATRIX_A_URL", "MATRIX_A_ROOMID"],
+        ),
+        (
+            &[("DD_TRIGGER_HTTP_A_ALLOWMETADATA", "true")],
+            &["HTTP_A_ALLOWMETADATA"],
+        ),
+        (
+            &[("DD_TRIGGER_MOCK_A_SIMPLEBODY", "${container.name")],
+            &["DD_TRIGGER_MOCK_A_SIMPLEBODY: the template cannot be read at character 16"],
+        ),
+        (
+            &[("DD_TRIGGER_MOCK_A_DIGESTCRON", "daily")],
+            &["DD_TRIGGER_MOCK_A_DIGESTCRON"],
+        ),
+        (
+            &[("DD_TRIGGER_MOCK_A_MODE", "x")],
+            &["DD_TRIGGER_MOCK_A_MODE"],
         ),
     ];
     for (env, names) in cases {

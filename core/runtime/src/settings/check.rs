@@ -82,6 +82,7 @@ pub fn contradictions(settings: &Settings) -> Vec<String> {
     }
     watchers(settings, &mut found);
     registries(settings, &mut found);
+    found.extend(super::notifiers::problems(&settings.trigger));
     if settings.update.post_start_liveness_grace_ms.0 < std::time::Duration::from_secs(1) {
         found.push("PLIMSOLL_UPDATE_POST_START_LIVENESS_GRACE_MS: less than a second".into());
     }

@@ -131,6 +131,7 @@ macro_rules! from_str {
 
 from_str! {
     u16: "a number", "a number from 0 to 65535";
+    i32: "a number", "a whole number";
     u32: "a number", "a whole number, or it is negative or too large";
     SocketAddr: "`address:port`", "an address and a port, such as 127.0.0.1:3000 or [::]:3000";
     String: "text", "text";

@@ -7,6 +7,7 @@
 mod check;
 mod leaf;
 mod names;
+pub mod notifiers;
 mod reference;
 mod tree;
 

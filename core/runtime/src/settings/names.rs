@@ -90,8 +90,9 @@ impl Entry {
 
 /// The path of the setting that an environment name (without its prefix) means.
 pub fn find(entries: &[Entry], name: &str, value: &str) -> Option<Vec<String>> {
-    let name = match name.strip_prefix("ACTION_") {
-        // Drydock's later name for the triggers that change something.
+    // Drydock's later names for triggers: those that change something, and those that tell of it.
+    let later = ["ACTION_", "NOTIFICATION_"];
+    let name = match later.iter().find_map(|prefix| name.strip_prefix(prefix)) {
         Some(rest) => format!("TRIGGER_{rest}"),
         None => name.to_owned(),
     };
@@ -174,7 +175,6 @@ pub const MEANINGLESS: &[&str] = &[
     "ICON_",
     "LOG_BUFFER_ENABLED",
     "MATURITY_SWEEP_CRON",
-    "NOTIFICATION_",
     "PROMETHEUS_ENABLED",
     "RELEASE_NOTES_",
     "RUN_AS_ROOT",
@@ -198,7 +198,13 @@ pub fn is_meaningless(name: &str) -> bool {
 
 /// Components of which Plimsoll has some: a name below that is near to none of ours is Drydock's.
 pub fn is_component(name: &str) -> bool {
-    ["ACTION_", "REGISTRY_", "TRIGGER_", "WATCHER_"]
-        .iter()
-        .any(|prefix| name.starts_with(prefix))
+    [
+        "ACTION_",
+        "NOTIFICATION_",
+        "REGISTRY_",
+        "TRIGGER_",
+        "WATCHER_",
+    ]
+    .iter()
+    .any(|prefix| name.starts_with(prefix))
 }

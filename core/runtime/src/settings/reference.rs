@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 
 use super::leaf::Setting;
-use super::names::{Kind, MEANINGLESS};
+use super::names::{Entry, Kind, MEANINGLESS, Segment};
+use super::notifiers::{NOTIFIER_TYPES, NotifyOptions, is_common};
 use super::tree::Settings;
 
 /// Every setting with its names, default and meaning, as Markdown.
 pub fn reference() -> String {
-    let mut entries = Vec::new();
+    let mut entries: Vec<Entry> = Vec::new();
     Settings::default().describe(&[], "", &mut entries);
     let mut out = String::from(
         "# Settings\n\n\
@@ -21,6 +22,13 @@ pub fn reference() -> String {
          start with a message that names it. A `DD_` name without meaning here is logged and \
          ignored.\n",
     );
+    entries.retain(|entry| !is_of_every_notifier(entry));
+    let mut every = Vec::new();
+    let path = ["trigger", "<type>", "<name>"].map(Segment::Fixed);
+    NotifyOptions::default().describe(&path, "", &mut every);
+    let is_trigger = |entry: &Entry| entry.path.first() == Some(&Segment::Fixed("trigger"));
+    let after = entries.iter().rposition(is_trigger).map_or(0, |at| at + 1);
+    entries.splice(after..after, every);
     let mut section = String::new();
     for entry in &entries {
         let Kind::Value {
@@ -69,4 +77,13 @@ pub fn reference() -> String {
             .join(", ")
     );
     out
+}
+
+/// What every notifier has is told once.
+fn is_of_every_notifier(entry: &Entry) -> bool {
+    matches!(
+        entry.path[..],
+        [Segment::Fixed("trigger"), Segment::Fixed(kind), Segment::Name, Segment::Fixed(field)]
+            if NOTIFIER_TYPES.contains(&kind) && is_common(field)
+    )
 }

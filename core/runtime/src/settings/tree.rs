@@ -9,8 +9,10 @@ use chrono_tz::Tz;
 
 use super::leaf::{Cron, Leaf, Millis, Secret, Setting, TrustProxy, choice};
 use super::names::{Entry, Segment};
+use super::notifiers::{self, Notifier};
 
-/// Declares sections: each field becomes a documented setting named after it.
+/// Declares sections: each field becomes a documented setting named after it, without the `_` that
+/// keeps it apart from a keyword.
 macro_rules! sections {
     ($(
         $(#[doc = $section_doc:literal])*
@@ -37,21 +39,22 @@ macro_rules! sections {
             fn describe(&self, path: &[Segment], _doc: &'static str, out: &mut Vec<Entry>) {
                 $({
                     let mut path = path.to_vec();
-                    path.push(Segment::Fixed(stringify!($field)));
+                    path.push(Segment::Fixed(stringify!($field).trim_end_matches('_')));
                     self.$field.describe(&path, concat!($($doc),*), out);
                 })*
             }
 
             fn set(&mut self, path: &[String], value: &str) -> Result<(), String> {
                 let (field, rest) = path.split_first().ok_or("it is a section, not a value")?;
-                match field.as_str() {
-                    $(stringify!($field) => self.$field.set(rest, value),)*
-                    _ => Err("there is no such setting".into()),
-                }
+                $(if field == stringify!($field).trim_end_matches('_') {
+                    return self.$field.set(rest, value);
+                })*
+                Err("there is no such setting".into())
             }
         }
     )+ };
 }
+pub(super) use sections;
 
 choice! {
     /// When browsers send the session cookie to us from other sites.
@@ -343,6 +346,25 @@ sections! {
 
     pub struct Triggers {
         pub docker: BTreeMap<String, DockerTrigger> = BTreeMap::new(),
+        pub apprise: BTreeMap<String, Notifier<notifiers::Apprise>> = BTreeMap::new(),
+        pub command: BTreeMap<String, Notifier<notifiers::Command>> = BTreeMap::new(),
+        pub discord: BTreeMap<String, Notifier<notifiers::Discord>> = BTreeMap::new(),
+        pub googlechat: BTreeMap<String, Notifier<notifiers::Googlechat>> = BTreeMap::new(),
+        pub gotify: BTreeMap<String, Notifier<notifiers::Gotify>> = BTreeMap::new(),
+        pub http: BTreeMap<String, Notifier<notifiers::Http>> = BTreeMap::new(),
+        pub ifttt: BTreeMap<String, Notifier<notifiers::Ifttt>> = BTreeMap::new(),
+        pub kafka: BTreeMap<String, Notifier<notifiers::Kafka>> = BTreeMap::new(),
+        pub matrix: BTreeMap<String, Notifier<notifiers::Matrix>> = BTreeMap::new(),
+        pub mattermost: BTreeMap<String, Notifier<notifiers::Mattermost>> = BTreeMap::new(),
+        pub mock: BTreeMap<String, Notifier<notifiers::Mock>> = BTreeMap::new(),
+        pub mqtt: BTreeMap<String, Notifier<notifiers::Mqtt>> = BTreeMap::new(),
+        pub ntfy: BTreeMap<String, Notifier<notifiers::Ntfy>> = BTreeMap::new(),
+        pub pushover: BTreeMap<String, Notifier<notifiers::Pushover>> = BTreeMap::new(),
+        pub rocketchat: BTreeMap<String, Notifier<notifiers::Rocketchat>> = BTreeMap::new(),
+        pub slack: BTreeMap<String, Notifier<notifiers::Slack>> = BTreeMap::new(),
+        pub smtp: BTreeMap<String, Notifier<notifiers::Smtp>> = BTreeMap::new(),
+        pub teams: BTreeMap<String, Notifier<notifiers::Teams>> = BTreeMap::new(),
+        pub telegram: BTreeMap<String, Notifier<notifiers::Telegram>> = BTreeMap::new(),
     }
 
     pub struct DockerTrigger {
