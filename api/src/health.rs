@@ -23,6 +23,8 @@ pub enum Health {
     Degraded,
     /// Postgres is away.
     Unavailable,
+    /// Nobody can sign in yet: the accounts were not read, or the schema is not there.
+    Starting,
 }
 
 /// Observes on request, at most once a second, whatever the number of requests: an idle replica
@@ -30,7 +32,7 @@ pub enum Health {
 pub struct HealthProbe {
     app: App,
     born: Instant,
-    /// Milliseconds since `born` in the upper bits, the state in the lowest two; 0: never.
+    /// Milliseconds since `born` in the upper bits, the state in the lowest three; 0: never.
     last: AtomicU64,
     probing: Arc<Mutex<()>>,
 }
@@ -60,6 +62,7 @@ impl HealthProbe {
             tokio::time::timeout(DEADLINE, self.app.queue().ping()),
         );
         let health = match (postgres, redis) {
+            (Ok(Ok(())), _) if self.app.prepare_accounts().await.is_err() => Health::Starting,
             (Ok(Ok(())), Ok(Ok(()))) => Health::Healthy,
             (Ok(Ok(())), _) => Health::Degraded,
             _ => Health::Unavailable,
@@ -70,14 +73,15 @@ impl HealthProbe {
 
     fn recent(&self) -> Option<Health> {
         let last = self.last.load(Ordering::Relaxed);
-        let age = self.now().saturating_sub(last >> 2);
+        let age = self.now().saturating_sub(last >> 3);
         if last == 0 || age > FRESH.as_millis() as u64 {
             return None;
         }
-        Some(match last & 3 {
+        Some(match last & 7 {
             1 => Health::Healthy,
             2 => Health::Degraded,
-            _ => Health::Unavailable,
+            3 => Health::Unavailable,
+            _ => Health::Starting,
         })
     }
 
@@ -86,8 +90,9 @@ impl HealthProbe {
             Health::Healthy => 1,
             Health::Degraded => 2,
             Health::Unavailable => 3,
+            Health::Starting => 4,
         };
-        self.last.store(self.now() << 2 | state, Ordering::Relaxed);
+        self.last.store(self.now() << 3 | state, Ordering::Relaxed);
     }
 
     fn now(&self) -> u64 {

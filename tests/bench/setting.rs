@@ -64,7 +64,7 @@ pub fn owned(server: Server) -> Server {
         .env("PLIMSOLL_AUTH_BASIC_OWNER_USER", USER)
         .env(
             "PLIMSOLL_AUTH_BASIC_OWNER_HASH",
-            PasswordHash::create(PASSWORD).to_phc(),
+            PasswordHash::create(PASSWORD).to_text(),
         )
         .env("PLIMSOLL_SERVER_RATELIMIT_MAX", 0)
 }

@@ -735,3 +735,61 @@ async fn large_answers_are_compressed_for_those_who_ask() {
     assert_eq!(packed.headers()["vary"], "Accept-Encoding");
     assert_eq!(packed.headers()["content-encoding"], "gzip");
 }
+
+#[tokio::test]
+async fn nobody_is_told_that_a_replica_serves_before_anyone_could_sign_in() {
+    let (database, redis) = (Database::empty().await, Redis::start().await);
+    let replica = Replica::start(&database, &redis).await;
+    let starting = answer(replica.request(Method::GET, "/health")).await;
+    assert_eq!(starting.status, 503);
+    assert_eq!(starting.json()["status"], "starting");
+    assert_eq!(starting.json()["reason"], starting.error());
+    plimsoll_app::store::migrate(replica.app.store())
+        .await
+        .unwrap();
+    wait::until_true("health", Duration::from_secs(5), || async {
+        answer(replica.request(Method::GET, "/health")).await.status == 200
+    })
+    .await;
+    assert_eq!(login(&replica, "owner", PASSWORD).await.status, 200);
+}
+
+#[tokio::test]
+async fn old_password_hashes_still_let_in_and_are_not_what_the_database_holds() {
+    use plimsoll_app::access::{ConfiguredUser, password::PasswordHash};
+    let (database, redis) = (Database::migrated().await, Redis::start().await);
+    let forms = [
+        ("sha", "{SHA}mN7MYuzjmaIu0w1JDvMzvn/ec4U="),
+        ("apache", "$apr1$8zDVtSAY$FOo9ppRa/p7SrDvI7xKxY."),
+        ("crypted", "rlBrzAiotJdIw"),
+        ("typed", PASSWORD),
+    ];
+    let mut app = AppSettings::default();
+    app.access.users = forms
+        .iter()
+        .map(|(name, hash)| ConfiguredUser {
+            strategy: (*name).to_owned(),
+            username: (*name).to_owned(),
+            role: Role::Viewer,
+            hash: PasswordHash::configured(hash, name).unwrap(),
+        })
+        .collect();
+    let replica = Replica::start_with(database.url(), &redis.url(), app, api_settings()).await;
+    for (name, _) in forms {
+        assert_eq!(login(&replica, name, PASSWORD).await.status, 200, "{name}");
+        assert_eq!(login(&replica, name, "wrong").await.status, 401, "{name}");
+    }
+    let rows = database
+        .client()
+        .await
+        .query("SELECT password_hash FROM users", &[])
+        .await
+        .unwrap();
+    for stored in rows.iter().map(|row| row.get::<_, String>(0)) {
+        assert!(
+            stored.contains("$argon2id$v=19$m=19456,t=2,p=1$"),
+            "{stored}"
+        );
+        assert!(!forms.iter().any(|(_, hash)| stored.contains(hash)));
+    }
+}

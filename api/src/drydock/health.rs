@@ -1,11 +1,12 @@
 use poem::{Response, http::StatusCode};
 use poem_openapi::{ApiResponse, Object, OpenApi, payload::Json};
 
-use super::{Tag, error::ErrorBody};
+use super::Tag;
 use crate::{ApiState, Health as Observed};
 
 pub const OPERATION: &str = "getHealth";
 const REASON: &str = "The database is not available";
+const STARTING: &str = "The accounts are not ready: the database's schema is missing or locked";
 
 /// `GET /health`.
 pub struct Health;
@@ -24,16 +25,27 @@ pub struct HealthView {
 enum Answer {
     #[oai(status = 200)]
     Serving(Json<HealthView>),
-    /// The database is not available
+    /// The database is not available, or nobody can sign in yet
     #[oai(status = 503)]
-    NotServing(Json<ErrorBody>, #[oai(header = "Retry-After")] u32),
+    NotServing(Json<NotServingView>, #[oai(header = "Retry-After")] u32),
+}
+
+/// Why this replica does not serve.
+#[derive(Object)]
+#[oai(rename = "NotServing", skip_serializing_if_is_none)]
+struct NotServingView {
+    error: String,
+    /// `starting`, until people can sign in for the first time.
+    status: Option<String>,
+    /// What it waits for while it is starting.
+    reason: Option<String>,
 }
 
 #[OpenApi]
 impl Health {
     /// Tell whether this replica can serve
     ///
-    /// 503 while Postgres does not answer. Observed at most once a second; needs no credential and
+    /// 503 while Postgres does not answer or nobody can sign in yet. Observed at most once a second; needs no credential and
     /// counts for no limit.
     #[oai(
         path = "/health",
@@ -44,9 +56,18 @@ impl Health {
     async fn get(&self, state: ApiState) -> Answer {
         match state.health.observe().await {
             Observed::Unavailable => Answer::NotServing(
-                Json(ErrorBody {
+                Json(NotServingView {
                     error: REASON.to_owned(),
-                    details: None,
+                    status: None,
+                    reason: None,
+                }),
+                1,
+            ),
+            Observed::Starting => Answer::NotServing(
+                Json(NotServingView {
+                    error: STARTING.to_owned(),
+                    status: Some("starting".to_owned()),
+                    reason: Some(STARTING.to_owned()),
                 }),
                 1,
             ),
@@ -71,5 +92,11 @@ pub async fn respond(state: &ApiState) -> Response {
             .status(StatusCode::SERVICE_UNAVAILABLE)
             .header("retry-after", "1")
             .body(format!(r#"{{"error":"{REASON}"}}"#)),
+        Observed::Starting => builder
+            .status(StatusCode::SERVICE_UNAVAILABLE)
+            .header("retry-after", "1")
+            .body(format!(
+                r#"{{"error":"{STARTING}","status":"starting","reason":"{STARTING}"}}"#
+            )),
     }
 }

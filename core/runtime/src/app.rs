@@ -2,7 +2,10 @@
 
 use plimsoll_app::{
     AppSettings, Feature, WebhookTokens,
-    access::{AccessSettings, AnonymousAccess, ConfiguredUser, password::PasswordHash},
+    access::{
+        AccessSettings, AnonymousAccess, ConfiguredUser,
+        password::{PasswordHash, REMEDY},
+    },
 };
 use plimsoll_domain::{
     access::Role,
@@ -105,8 +108,14 @@ fn access(settings: &Settings) -> Result<AccessSettings, ConfigurationError> {
             .hash
             .as_ref()
             .ok_or_else(|| problem("hash is missing"))?;
-        let hash = PasswordHash::parse(hash.expose_secret())
+        let hash = PasswordHash::configured(hash.expose_secret(), username)
             .map_err(|error| problem(&format!("hash cannot be used: {error}")))?;
+        if let Some(form) = hash.old_form() {
+            tracing::warn!(
+                "the password of user {username} is configured in an old form ({form}), which is \
+                 easily broken; {REMEDY}"
+            );
+        }
         users.push(ConfiguredUser {
             strategy: name.clone(),
             username: username.to_owned(),

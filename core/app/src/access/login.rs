@@ -14,7 +14,11 @@ use plimsoll_store::{
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    password::PasswordHash, presented::CredentialDigest, soon, tokens::random_text, unauthenticated,
+    password::{PasswordHash, REMEDY},
+    presented::CredentialDigest,
+    soon,
+    tokens::random_text,
+    unauthenticated,
 };
 use crate::{App, AppError};
 
@@ -117,6 +121,7 @@ impl App {
             }
             None => PasswordHash::dummy(settings.users.first().map(|user| &user.hash)),
         };
+        let old_form = hash.old_form();
         let password = password.clone();
         let right = tokio::task::spawn_blocking(move || {
             let right = hash.verify(password.expose_secret());
@@ -130,6 +135,13 @@ impl App {
                 // Only the account's own failures: an address that guesses many accounts gains
                 // nothing by knowing one password.
                 soon(self.store().clear_login_failures(&account)).await?;
+                if let Some(form) = old_form {
+                    tracing::warn!(
+                        username,
+                        form,
+                        "signed in with a password that is configured in an old form; {REMEDY}"
+                    );
+                }
                 Ok(user)
             }
             _ => {

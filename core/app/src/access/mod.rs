@@ -8,12 +8,14 @@
 
 mod cache;
 mod login;
+mod old_hash;
 mod owner;
 pub mod password;
 mod presented;
 mod sessions;
 mod settings;
 mod tokens;
+mod unix_crypt;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -197,6 +199,14 @@ impl App {
                 Ok(Entry::new(principal, version, None))
             }
         }
+    }
+
+    /// Makes the configured accounts, unless this process did so already.
+    ///
+    /// # Errors
+    /// `Unavailable` without Postgres, `Internal` without its schema.
+    pub async fn prepare_accounts(&self) -> Result<(), AppError> {
+        self.reconcile_users().await
     }
 
     /// Once per process, before the first credential is looked at.

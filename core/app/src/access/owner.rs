@@ -28,7 +28,7 @@ impl App {
         }
         let password = random_text::<18>();
         let secret = password.clone();
-        let hash = tokio::task::spawn_blocking(move || PasswordHash::create(&secret).to_phc())
+        let hash = tokio::task::spawn_blocking(move || PasswordHash::create(&secret).to_text())
             .await
             .map_err(|error| AppError::Internal(error.to_string()))?;
         let created = self.store().create_first_owner(OWNER, &hash).await?;

@@ -64,7 +64,7 @@ impl AccessSettings {
             .map(|user| WantedUser {
                 username: user.username.clone(),
                 role: user.role,
-                password_hash: user.hash.to_phc(),
+                password_hash: user.hash.to_text(),
             })
             .collect()
     }
