@@ -49,3 +49,19 @@ async fn every_line_of_the_app_document_is_answered_as_it_says() {
     known.insert("name".to_owned(), world.docker.name("app"));
     run(&world, include_str!("lines/app.json"), &mut known).await;
 }
+
+#[tokio::test]
+async fn every_line_of_the_container_document_is_answered_as_it_says() {
+    let world = world().await;
+    let image = world.publish("team/app", &["1.0.0", "1.1.0"]).await;
+    let include = [("dd.tag.include", r"^\d+\.\d+\.\d+$")];
+    let id = world.run("app", &image, &include).await;
+    let image = world.publish("steady", &["1.0.0"]).await;
+    let steady = world.run("steady", &image, &[]).await;
+    let mut known = known(&world).await;
+    known.insert("id".to_owned(), id);
+    known.insert("steady".to_owned(), steady);
+    known.insert("name".to_owned(), world.docker.name("app"));
+    known.insert("registry".to_owned(), world.registry.host().to_owned());
+    run(&world, include_str!("lines/container.json"), &mut known).await;
+}

@@ -121,7 +121,8 @@ pub(super) async fn run(world: &World, lines: &str, known: &mut Known) {
                 alike(&text, &value, &line.example);
             }
             for (pointer, expected) in &line.equals {
-                let found = value.pointer(pointer).unwrap_or(&Value::Null);
+                let pointer = filled(pointer, known);
+                let found = value.pointer(&pointer).unwrap_or(&Value::Null);
                 assert_eq!(*found, filled_value(expected, known), "{text}: {pointer}");
             }
             for (name, pointer) in &line.save {

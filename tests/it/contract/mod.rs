@@ -3,7 +3,6 @@
 
 mod curl;
 mod drydock;
-mod fields;
 mod http;
 mod lines;
 mod refusals;

@@ -2,9 +2,6 @@
 
 use serde_json::Value;
 
-use super::{ask, document, operations};
-use crate::world::World;
-
 /// Every field of `example` is in `actual`, with the same type of value. A list's first item is the
 /// example of each; an empty list stands for any.
 pub(super) fn alike(at: &str, actual: &Value, example: &Value) {
@@ -23,10 +20,9 @@ pub(super) fn alike(at: &str, actual: &Value, example: &Value) {
                 alike(&format!("{at}[]"), item, example);
             }
         }
-        (Value::String(text), Value::String(example)) if example.ends_with('Z') => {
-            let instant = chrono::DateTime::parse_from_rfc3339(text);
+        (Value::String(text), Value::String(example)) if is_instant(example) => {
             assert!(
-                instant.is_ok() && text.len() == example.len(),
+                is_instant(text) && text.len() == example.len(),
                 "{at}: {text}"
             );
         }
@@ -36,6 +32,10 @@ pub(super) fn alike(at: &str, actual: &Value, example: &Value) {
             "{at}: {actual}"
         ),
     }
+}
+
+fn is_instant(text: &str) -> bool {
+    chrono::DateTime::parse_from_rfc3339(text).is_ok()
 }
 
 /// Checks `value` against a schema of the document: what is not documented is wrong, too.
@@ -90,35 +90,4 @@ pub(super) fn conforms(document: &Value, schema: &Value, value: &Value, at: &str
             (None, _) => assert!(schema.get("properties").is_none(), "{at} is not documented"),
         }
     }
-}
-
-/// Asks, and checks the answer against the document and the contract's example.
-pub(super) async fn shown(
-    world: &World,
-    operation: &str,
-    path: &str,
-    body: &Value,
-    example: Value,
-) -> Value {
-    let document = document();
-    let (method, operation) = operations(&document)
-        .into_iter()
-        .find(|(_, _, found)| found["operationId"] == operation)
-        .map(|(method, _, found)| (method, found))
-        .unwrap();
-    let got = ask(world, &method, path, body).await;
-    assert!(
-        (200..300).contains(&got.status),
-        "{path}: {} {}",
-        got.status,
-        got.text
-    );
-    let value = got.json();
-    let media = &operation["responses"][got.status.to_string()]["content"];
-    let media = media.as_object().and_then(|media| media.values().next());
-    let schema =
-        &media.unwrap_or_else(|| panic!("{path}: {} is not documented", got.status))["schema"];
-    conforms(&document, schema, &value, path);
-    alike(path, &value, &example);
-    value
 }
