@@ -5,6 +5,7 @@
 mod access;
 mod actions;
 mod api_binary;
+mod automatic;
 mod contract;
 mod crashes;
 mod events;

@@ -11,6 +11,7 @@ use plimsoll_app::{App, AppSettings, Queue, Store};
 use plimsoll_domain::candidate::WatchDefault;
 use plimsoll_domain::container::ContainerState;
 use plimsoll_domain::ids::{ContainerId, WatcherRef};
+use plimsoll_domain::job::WatchCause;
 use plimsoll_domain::schedule::CronSchedule;
 use plimsoll_support::docker::Docker;
 use plimsoll_support::image::Image;
@@ -71,7 +72,7 @@ impl Fleet {
 
     async fn watch(&self, containers: &[&ContainerId]) {
         let ids: Vec<ContainerId> = containers.iter().map(|id| (*id).clone()).collect();
-        let watched = handle(&self.watcher, &ids, Asked::ByRequest).await;
+        let watched = handle(&self.watcher, &ids, Asked::ByRequest, WatchCause::Other).await;
         watched.expect("the cycle runs");
     }
 
@@ -234,7 +235,9 @@ async fn a_cycle_over_everything_checks_running_containers_that_are_watched() {
     let name = fleet.docker.name("stopped");
     let stopped = fleet.docker.create(&name, labelled(&image, "true")).await;
     // Nothing has looked at the engine yet: the cycle does, at what it checks.
-    handle(&fleet.watcher, &[], Asked::ByRequest).await.unwrap();
+    handle(&fleet.watcher, &[], Asked::ByRequest, WatchCause::Other)
+        .await
+        .unwrap();
     fleet.look().await;
     let [watched, stopped] = [watched, stopped].map(|id| ContainerId::parse(&id).unwrap());
     assert_eq!(fleet.verdict(&watched).await, Ok(Some("1.1.0".into())));
@@ -355,7 +358,11 @@ async fn an_engine_that_does_not_answer_changes_nothing_that_is_known() {
             .await
             .is_err()
     );
-    assert!(handle(&fleet.watcher, &[], Asked::ByRequest).await.is_err());
+    assert!(
+        handle(&fleet.watcher, &[], Asked::ByRequest, WatchCause::Other)
+            .await
+            .is_err()
+    );
     assert!(fleet.is_listed(&id).await);
 
     // What happened meanwhile is seen as soon as the engine is back.
@@ -499,7 +506,7 @@ async fn two_workers_make_one_job_of_a_slot() {
     let slot = Some("watch:local:1".to_owned());
     for watcher in [&fleet.watcher, &fleet.watcher] {
         watcher
-            .enqueue_watch(Vec::new(), slot.clone())
+            .enqueue_watch(Vec::new(), slot.clone(), WatchCause::Other)
             .await
             .unwrap();
     }

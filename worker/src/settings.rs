@@ -1,6 +1,6 @@
 //! From the configuration to what a worker works with. What cannot be used is an error at start.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context;
 use plimsoll_domain::{
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     docker::{EngineAddress, EngineSettings},
-    operations::OperationSettings,
+    operations::{OperationSettings, TriggerOptions},
     reconcilers::Retention,
     registry::{Options, RegistrySettings},
     watchers::{LabelScope, WatcherSettings},
@@ -76,7 +76,7 @@ impl WorkerSettings {
             watchers,
             registries: RegistrySettings::all(settings)?,
             registry_options,
-            operations: operation_settings(settings, triggers.values().next()),
+            operations: operation_settings(settings, &triggers),
             triggers: triggers
                 .iter()
                 .map(|(name, trigger)| trigger_settings(name, trigger))
@@ -165,16 +165,26 @@ fn engine_address(
     })?)
 }
 
-fn operation_settings(settings: &Settings, trigger: Option<&DockerTrigger>) -> OperationSettings {
-    let defaults = OperationSettings::default();
+fn operation_settings(
+    settings: &Settings,
+    docker: &BTreeMap<String, DockerTrigger>,
+) -> OperationSettings {
+    let docker = docker.iter().map(|(name, trigger)| {
+        let options = TriggerOptions {
+            backups: i64::from(trigger.backupcount),
+            prune: trigger.prune,
+            auto_remove_timeout: trigger.autoremovetimeout.0,
+        };
+        (format!("docker.{name}"), options)
+    });
     OperationSettings {
-        backups: trigger.map_or(defaults.backups, |trigger| i64::from(trigger.backupcount)),
+        triggers: docker.collect(),
         stability: settings
             .update
             .post_start_liveness_grace_ms
             .0
             .max(Duration::from_secs(1)),
-        ..defaults
+        ..OperationSettings::default()
     }
 }
 
@@ -187,8 +197,15 @@ fn trigger_settings(name: &str, trigger: &DockerTrigger) -> TriggerSettings {
             "backupcount": trigger.backupcount,
             "threshold": trigger.threshold.as_str(),
             "mode": "simple",
-            "once": true,
-            "auto": false,
+            "prune": trigger.prune,
+            "autoremovetimeout": trigger.autoremovetimeout.0.as_millis() as u64,
+            "once": trigger.once,
+            "auto": match trigger.auto {
+                configured::Auto::True => json!(true),
+                configured::Auto::OnInclude => json!("oninclude"),
+                configured::Auto::False => json!(false),
+            },
+            "order": trigger.order,
         }),
     }
 }

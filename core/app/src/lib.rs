@@ -5,6 +5,7 @@ pub mod access;
 pub mod actions;
 pub mod agents;
 pub mod audit;
+mod automatic_updates;
 pub mod backups;
 pub mod bulk_updates;
 pub mod components;

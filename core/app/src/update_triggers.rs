@@ -6,6 +6,7 @@ use plimsoll_domain::{
     trigger::Threshold,
 };
 use plimsoll_store::components::{Component, ComponentKind};
+use serde_json::Value;
 
 use crate::{App, AppError};
 
@@ -72,10 +73,11 @@ fn read(component: &Component) -> Option<UpdateTrigger> {
             .as_str()
             .and_then(|text| text.parse().ok())
             .unwrap_or(Threshold::ALL),
-        auto: configured["auto"]
-            .as_str()
-            .and_then(Auto::parse)
-            .unwrap_or_default(),
+        auto: match &configured["auto"] {
+            Value::Bool(true) => Auto::True,
+            Value::String(text) => Auto::parse(text).unwrap_or_default(),
+            _ => Auto::False,
+        },
         once: configured["once"] != false,
         order: i32::try_from(order).unwrap_or(i32::MAX),
         dryrun: configured["dryrun"] == true,

@@ -1,6 +1,6 @@
 //! Asking for an update (contract/drydock-container-api.md, "Update a container").
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use plimsoll_domain::{
     access::Scope,
     acting::UpdateTrigger,
@@ -27,12 +27,14 @@ pub enum UpdateOrigin {
     Webhook,
     /// `POST /containers/{id}/triggers/docker/{name}`
     Trigger,
+    /// A watch, where a trigger acts by itself.
+    Watch,
 }
 
 impl UpdateOrigin {
     pub(crate) const fn audit_action(self) -> &'static str {
         match self {
-            Self::Container | Self::Trigger => "container-update",
+            Self::Container | Self::Trigger | Self::Watch => "container-update",
             Self::Webhook => "webhook-update",
         }
     }
@@ -99,10 +101,36 @@ impl App {
             actions_enabled: self.settings().container_actions.is_enabled(),
             triggers: triggers.to_vec(),
         };
-        let target = update_target(state, &self.settings().view_context().maturity, now);
         if let Some(blocker) = eligibility::evaluate(state, &admission, now).first_hard() {
             return Err(refusal(blocker, state));
         }
+        self.admitted(state, triggers, now)
+    }
+
+    /// An update that somebody has to ask for no more: nothing at all stands in its way. That
+    /// people may not act through the API does not stop it.
+    pub(crate) fn admit_automatic_update(
+        &self,
+        state: &ContainerState,
+        triggers: &[UpdateTrigger],
+    ) -> Option<Admitted> {
+        let now = Utc::now();
+        let admission = AdmissionFacts {
+            actions_enabled: true,
+            triggers: triggers.to_vec(),
+        };
+        let acts = chosen(&state.facts, triggers)?.acts_alone_on(&state.facts);
+        let is_free = acts && eligibility::evaluate(state, &admission, now).eligible;
+        is_free.then(|| self.admitted(state, triggers, now).ok())?
+    }
+
+    fn admitted(
+        &self,
+        state: &ContainerState,
+        triggers: &[UpdateTrigger],
+        now: DateTime<Utc>,
+    ) -> Result<Admitted, AppError> {
+        let target = update_target(state, &self.settings().view_context().maturity, now);
         let trigger = chosen(&state.facts, triggers)
             .ok_or_else(|| AppError::NotFound(NO_TRIGGER.to_owned()))?;
         refuse_dry_run(trigger)?;
@@ -119,7 +147,7 @@ impl App {
 
 /// An update that nothing stands in the way of.
 pub(crate) struct Admitted {
-    trigger_name: String,
+    pub(crate) trigger_name: String,
     target_image: String,
     target: UpdateTarget,
 }

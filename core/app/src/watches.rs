@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use plimsoll_domain::{
     access::Scope,
     ids::{ContainerId, JobId, WatcherRef},
-    job::JobSpec,
+    job::{JobSpec, WatchCause},
 };
 use plimsoll_store::{
     begin, commit,
@@ -43,6 +43,18 @@ impl App {
         patience: Duration,
         caller: &Caller<'_>,
     ) -> Result<WatchAnswer, AppError> {
+        self.watch_because(WatchCause::Request, containers, patience, caller)
+            .await
+    }
+
+    /// The same, for one of the causes.
+    pub(crate) async fn watch_because(
+        &self,
+        cause: WatchCause,
+        containers: Option<&[String]>,
+        patience: Duration,
+        caller: &Caller<'_>,
+    ) -> Result<WatchAnswer, AppError> {
         caller.authorise(Scope::ContainersWatch)?;
         let mut targets: BTreeMap<WatcherRef, Vec<ContainerId>> = BTreeMap::new();
         match containers {
@@ -70,6 +82,7 @@ impl App {
                     JobSpec::Watch {
                         containers,
                         fresh: true,
+                        cause,
                     },
                 )
             })

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use plimsoll_domain::ids::OperationId;
+use plimsoll_domain::{ids::OperationId, job::WatchCause};
 use plimsoll_store::audit::{self, AuditStatus, NewAudit};
 
 use crate::{
@@ -80,9 +80,11 @@ impl App {
         let entry = self.webhook_container(container).await?;
         self.trigger_name(&entry.state).await?;
         let ids = [entry.id().to_owned()];
-        if let WatchAnswer::Failed { message } =
-            self.watch(Some(&ids), CHECK_PATIENCE, caller).await?
-        {
+        // Whether it is updated is decided below, once.
+        let watched = self
+            .watch_because(WatchCause::Other, Some(&ids), CHECK_PATIENCE, caller)
+            .await?;
+        if let WatchAnswer::Failed { message } = watched {
             return Err(AppError::Failed(message));
         }
         // The check may have found the container re-created under another id.

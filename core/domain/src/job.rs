@@ -17,6 +17,8 @@ pub enum JobSpec {
         containers: Vec<ContainerId>,
         #[serde(default)]
         fresh: bool,
+        #[serde(default)]
+        cause: WatchCause,
     },
     /// Run the update program of this operation (update or rollback).
     Operation { operation: OperationId },
@@ -28,6 +30,27 @@ impl JobSpec {
             JobSpec::Watch { .. } => "watch",
             JobSpec::Operation { .. } => "operation",
         }
+    }
+}
+
+/// Why a watch runs, which decides whether updates may follow by themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WatchCause {
+    /// Its time has come.
+    Schedule,
+    /// Somebody asked for it.
+    Request,
+    /// A worker started or discovered containers, or whoever asked will decide about updates
+    /// itself. Also what an older version wrote.
+    #[default]
+    Other,
+}
+
+impl WatchCause {
+    /// Never merely because Plimsoll was started, updated or moved.
+    pub const fn may_update(self) -> bool {
+        matches!(self, Self::Schedule | Self::Request)
     }
 }
 

@@ -9,7 +9,7 @@ use plimsoll_app::{
 };
 use plimsoll_domain::{
     access::Role,
-    acting::{ActingKind, UpdateTrigger},
+    acting::{ActingKind, Auto, UpdateTrigger},
 };
 use plimsoll_outbound::Reach;
 use secrecy::{ExposeSecret, SecretString};
@@ -53,6 +53,9 @@ fn update_triggers(settings: &Settings) -> Vec<UpdateTrigger> {
         .map(|(name, trigger)| UpdateTrigger {
             threshold: trigger.threshold.as_str().parse().unwrap_or_default(),
             dryrun: trigger.dryrun,
+            auto: Auto::parse(trigger.auto.as_str()).unwrap_or_default(),
+            once: trigger.once,
+            order: i32::from(trigger.order),
             ..UpdateTrigger::new(ActingKind::Docker, name)
         })
         .collect()

@@ -7,6 +7,7 @@
 mod statements;
 
 pub mod audit;
+pub mod automatic_updates;
 pub mod backups;
 pub mod components;
 pub mod containers;
@@ -43,6 +44,7 @@ pub use pool::{
 pub fn all_statements() -> Vec<(&'static str, &'static str)> {
     [
         audit::STATEMENTS,
+        automatic_updates::STATEMENTS,
         components::STATEMENTS,
         containers::STATEMENTS,
         events::STATEMENTS,

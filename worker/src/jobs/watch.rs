@@ -21,7 +21,7 @@ use plimsoll_domain::{
     container::ContainerFacts,
     ids::ContainerId,
     image::{Digest, ImageRef},
-    job::JobSpec,
+    job::{JobSpec, WatchCause},
 };
 use tokio::{task::spawn_blocking, time::timeout};
 
@@ -67,7 +67,12 @@ pub const KIND: &str = "watch";
 
 /// Runs the watch that the job asks for.
 pub async fn run(watcher: Watcher, context: JobContext) -> Outcome {
-    let JobSpec::Watch { containers, fresh } = &context.job.spec else {
+    let JobSpec::Watch {
+        containers,
+        fresh,
+        cause,
+    } = &context.job.spec
+    else {
         let kind = context.job.spec.kind();
         return Outcome::Failed(format!("a job of kind {kind} is no watch"));
     };
@@ -76,7 +81,7 @@ pub async fn run(watcher: Watcher, context: JobContext) -> Outcome {
         false => Asked::BySchedule,
     };
     tokio::select! {
-        watched = handle(&watcher, containers, asked) => match watched {
+        watched = handle(&watcher, containers, asked, *cause) => match watched {
             Ok(()) => Outcome::Done,
             Err(WatchError::Store(AppError::Unavailable { message, .. })) => Outcome::Later {
                 after: RETRY,
@@ -94,6 +99,7 @@ pub async fn handle(
     watcher: &Watcher,
     containers: &[ContainerId],
     asked: Asked,
+    cause: WatchCause,
 ) -> Result<(), WatchError> {
     let freshness = match asked {
         Asked::BySchedule => Freshness::Cached { max_age: RECENT },
@@ -105,6 +111,7 @@ pub async fn handle(
     let mut cycle = Cycle {
         watcher,
         freshness,
+        cause,
         asked: HashSet::new(),
     };
     let early = cycle.ask(&known);
@@ -194,6 +201,7 @@ async fn gather<S: Stream<Item = TagAnswer> + Unpin>(mut stream: S) -> Early<S> 
 struct Cycle<'w> {
     watcher: &'w Watcher,
     freshness: Freshness,
+    cause: WatchCause,
     asked: HashSet<Repository>,
 }
 
@@ -276,7 +284,11 @@ impl Cycle<'_> {
             let details = self.details(&open, &mut fetched).await?;
             watch_result::with_details(open, &details, &mut outcomes);
         }
-        self.watcher.app().record_watch(&outcomes, &fetched).await?;
+        let app = self.watcher.app();
+        app.record_watch(&outcomes, &fetched).await?;
+        if self.cause.may_update() {
+            app.update_automatically(&outcomes).await?;
+        }
         Ok(())
     }
 

@@ -9,6 +9,7 @@
 //! * `effects`: one function per action; each can be repeated
 //! * `dependants`: those that live in the container's namespaces (reliability.md S17)
 //! * `gate`: the health gate's observations
+//! * `prune`: removing images that were replaced
 //! * `record`: the fenced writes
 //! * `turning`: failing, turning round, and trying again later
 
@@ -22,6 +23,7 @@ mod observe;
 mod plan;
 mod prepare;
 mod program;
+mod prune;
 mod record;
 mod turning;
 
@@ -52,8 +54,8 @@ pub const PIN_REPOSITORY: &str = "plimsoll-backup";
 /// How operations are run.
 #[derive(Clone, Debug)]
 pub struct OperationSettings {
-    /// Ways back that are kept per container.
-    pub backups: i64,
+    /// By id: `docker.local`. A trigger that is not here has the defaults.
+    pub triggers: HashMap<String, TriggerOptions>,
     /// How long a new container must run, where no label says otherwise. At least 1 s.
     pub stability: Duration,
     /// How long a healthcheck may take; the check's own times may allow longer.
@@ -62,10 +64,31 @@ pub struct OperationSettings {
     pub crash_at: Option<CrashPoint>,
 }
 
-impl Default for OperationSettings {
+/// What the trigger of an operation asks of it.
+#[derive(Clone, Debug)]
+pub struct TriggerOptions {
+    /// Ways back that are kept per container.
+    pub backups: i64,
+    /// Whether images that were replaced are removed once nothing needs them.
+    pub prune: bool,
+    /// How long an engine may take to remove a container that removes itself.
+    pub auto_remove_timeout: Duration,
+}
+
+impl Default for TriggerOptions {
     fn default() -> Self {
         Self {
             backups: 3,
+            prune: false,
+            auto_remove_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Default for OperationSettings {
+    fn default() -> Self {
+        Self {
+            triggers: HashMap::new(),
             stability: DEFAULT_STABILITY,
             health_deadline: None,
             crash_at: CrashPoint::from_env(),

@@ -21,7 +21,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Inner,
+    Inner, TriggerOptions,
     crash_point::Side,
     dependants::DependantEnd,
     error::StepError,
@@ -38,8 +38,6 @@ use crate::{
 const POLL: Duration = Duration::from_millis(200);
 /// How long the old container must stay up, after it was started again, to count as running.
 const SETTLE: Duration = Duration::from_secs(1);
-/// How long something that should pass by itself is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// How often in a row an action may succeed without having its effect.
 const MAX_REPEATS: u32 = 5;
 
@@ -48,6 +46,7 @@ pub(super) struct Program<'a> {
     pub(super) world: &'a Inner,
     pub(super) engine: &'a Engine,
     pub(super) lease: LeaseGuard,
+    pub(super) options: TriggerOptions,
     pub(super) shutdown: CancellationToken,
     /// As stored; updated with each write.
     pub(super) operation: Operation,
@@ -117,6 +116,12 @@ impl<'a> Program<'a> {
             world,
             engine,
             lease: context.lease.clone(),
+            options: operation
+                .trigger_name
+                .as_deref()
+                .and_then(|id| world.settings.triggers.get(id))
+                .cloned()
+                .unwrap_or_default(),
             shutdown: context.shutdown.clone(),
             takeovers: context.job.takeovers,
             snapshot: stored(operation.snapshot.as_ref())?,
@@ -196,6 +201,9 @@ impl<'a> Program<'a> {
                     }
                     if phase.is_terminal() {
                         self.flush(pending.take()).await?;
+                        if phase == Phase::Succeeded && self.options.prune {
+                            self.prune().await;
+                        }
                         return Ok(Turn::End(Outcome::Done));
                     }
                 }
@@ -210,7 +218,7 @@ impl<'a> Program<'a> {
                 Step::Wait => {
                     self.flush(pending.take()).await?;
                     let since = *self.waiting.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= PATIENCE {
+                    if since.elapsed() >= self.options.auto_remove_timeout {
                         self.waiting = None;
                         let why = "the engine does not finish removing a container";
                         return self.cannot(why, &view).await;

@@ -165,7 +165,7 @@ impl Program<'_> {
         match phase {
             Phase::HealthGatePassed if is_update => {
                 return match self.backup() {
-                    Some(backup) => backups::insert(tx, &backup, self.world.settings.backups).await,
+                    Some(backup) => backups::insert(tx, &backup, self.options.backups).await,
                     None => Ok(Vec::new()),
                 };
             }

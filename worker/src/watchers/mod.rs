@@ -19,7 +19,7 @@ use plimsoll_domain::{
     candidate::is_watched,
     container::ContainerFacts,
     ids::{ContainerId, WatcherRef},
-    job::JobSpec,
+    job::{JobSpec, WatchCause},
 };
 pub use schedule::keep_schedule;
 pub use settings::{LabelScope, WatcherSettings};
@@ -102,6 +102,7 @@ impl Watcher {
         &self,
         containers: Vec<ContainerId>,
         slot: Option<String>,
+        cause: WatchCause,
     ) -> Result<Inserted, AppError> {
         let job = NewJob {
             slot,
@@ -112,6 +113,7 @@ impl Watcher {
                 JobSpec::Watch {
                     containers,
                     fresh: false,
+                    cause,
                 },
             )
         };
@@ -153,7 +155,7 @@ impl Watcher {
         }
         ids.sort();
         let slot = format!("discovered:{}:{}", self.reference(), fingerprint(&ids));
-        if let Err(error) = self.enqueue_watch(ids, Some(slot)).await {
+        if let Err(error) = self.enqueue_watch(ids, Some(slot), WatchCause::Other).await {
             tracing::debug!(watcher = %self.reference(), %error, "the next cycle checks what is new");
         }
     }

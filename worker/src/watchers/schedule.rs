@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use plimsoll_app::AppError;
+use plimsoll_domain::job::WatchCause;
 use plimsoll_domain::schedule::{jitter, slot_key};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -56,7 +57,11 @@ async fn step(watcher: &Watcher, started: &mut bool) -> Result<Duration, AppErro
             && let Some(slot) = at_start(last, now)
         {
             watcher
-                .enqueue_watch(Vec::new(), Some(start_key(watcher, slot)))
+                .enqueue_watch(
+                    Vec::new(),
+                    Some(start_key(watcher, slot)),
+                    WatchCause::Other,
+                )
                 .await?;
         }
         *started = true;
@@ -75,7 +80,11 @@ async fn step(watcher: &Watcher, started: &mut bool) -> Result<Duration, AppErro
     );
     if let Some(slot) = plan.due {
         watcher
-            .enqueue_watch(Vec::new(), Some(slot_key(&name, slot)))
+            .enqueue_watch(
+                Vec::new(),
+                Some(slot_key(&name, slot)),
+                WatchCause::Schedule,
+            )
             .await?;
     }
     store

@@ -132,7 +132,11 @@ impl Settings {
     /// serves the containers of every watcher.
     pub fn docker_triggers(&self) -> BTreeMap<String, DockerTrigger> {
         if self.trigger.docker.is_empty() {
-            return BTreeMap::from([("local".into(), DockerTrigger::default())]);
+            let unasked = DockerTrigger {
+                auto: Auto::False,
+                ..DockerTrigger::default()
+            };
+            return BTreeMap::from([("local".into(), unasked)]);
         }
         let mut triggers = self.trigger.docker.clone();
         triggers.retain(|_, trigger| trigger.enabled);

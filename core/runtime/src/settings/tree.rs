@@ -103,6 +103,11 @@ choice! {
 }
 
 choice! {
+    /// Whether a trigger updates containers by itself.
+    Auto { True => "true", OnInclude => "oninclude", False => "false" }
+}
+
+choice! {
     /// The largest kind of update that a trigger runs for.
     Threshold {
         All => "all",
@@ -374,8 +379,18 @@ sections! {
         pub dryrun: bool = false,
         /// Ways back that are kept for each container.
         pub backupcount: u16 = 3,
-        /// The largest kind of update that is run.
+        /// The largest kind of update that is run by itself.
         pub threshold: Threshold = Threshold::All,
+        /// Whether images that an update replaced are removed once nothing needs them: neither a container nor a way back.
+        pub prune: bool = false,
+        /// How long an engine may take to remove what was started with `--rm`.
+        pub autoremovetimeout: Millis = Millis::new(60_000),
+        /// Whether containers are updated by themselves after a watch: `true`, `false`, or `oninclude` for those whose label `dd.trigger.include` names the trigger. A watch at start updates nothing. The trigger that exists without being configured never does.
+        pub auto: Auto = Auto::OnInclude,
+        /// Whether an automatic update to one candidate is tried once only.
+        pub once: bool = true,
+        /// Of several triggers that suit a container the one with the lowest number updates it.
+        pub order: u16 = 100,
     }
 
     pub struct Update {
