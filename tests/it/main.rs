@@ -15,6 +15,7 @@ mod lists;
 mod matrix;
 mod readme;
 mod reads;
+mod release_notes;
 mod replica;
 mod replicas;
 mod rpc;

@@ -40,6 +40,7 @@ const MATRIX: &[(&str, Who)] = &[
     ("getAgentWatcher", From(Viewer, "system:read")),
     ("getApp", SignedIn),
     ("getContainer", From(Viewer, "containers:read")),
+    ("getContainerReleaseNotes", From(Viewer, "containers:read")),
     ("getContainerSummary", From(Viewer, "containers:read")),
     ("getCurrentUser", SignedIn),
     ("getHealth", Everyone),

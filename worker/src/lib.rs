@@ -12,6 +12,7 @@ pub mod operations;
 pub mod reconcilers;
 mod registration;
 pub mod registry;
+pub mod release_notes;
 pub mod settings;
 pub mod watchers;
 
@@ -30,6 +31,7 @@ use jobs::{EngineCapacity, Handlers, JobContext, Outcome, Runner, watch};
 use live::LiveReads;
 use operations::Operations;
 use registry::Registries;
+use release_notes::Github;
 use watchers::Watcher;
 
 /// Watches of one engine that run at the same time.
@@ -62,6 +64,7 @@ pub async fn run(
             Watcher::new(app.clone(), watcher.clone(), engine, registries.clone()),
         );
     }
+    let github = Github::new(app.queue().clone(), settings.github.clone());
     let mut tasks = JoinSet::new();
     tasks.spawn(registration::keep_registered(
         app.clone(),
@@ -74,7 +77,11 @@ pub async fn run(
     for watcher in watchers.values() {
         tasks.spawn(watchers::follow(watcher.clone(), shutdown.clone()));
         tasks.spawn(watchers::keep_schedule(watcher.clone(), shutdown.clone()));
-        tasks.spawn(answer_reads(watcher.clone(), shutdown.clone()));
+        tasks.spawn(answer_reads(
+            watcher.clone(),
+            github.clone(),
+            shutdown.clone(),
+        ));
     }
     let engines: HashMap<WatcherRef, Engine> = watchers
         .iter()
@@ -130,10 +137,11 @@ pub async fn run(
     Ok(())
 }
 
-async fn answer_reads(watcher: Watcher, shutdown: CancellationToken) {
+async fn answer_reads(watcher: Watcher, github: Github, shutdown: CancellationToken) {
     let reads = LiveReads {
         engine: watcher.engine().clone(),
         registries: watcher.registries().clone(),
+        github,
     };
     let queue = watcher.app().queue();
     tokio::select! {

@@ -18,6 +18,7 @@ use crate::{
     operations::{OperationSettings, TriggerOptions},
     reconcilers::Retention,
     registry::{Options, RegistrySettings},
+    release_notes::GithubSettings,
     watchers::{LabelScope, WatcherSettings},
 };
 
@@ -29,6 +30,7 @@ pub struct WorkerSettings {
     pub watchers: Vec<WatcherSettings>,
     pub registries: Vec<RegistrySettings>,
     pub registry_options: Options,
+    pub github: GithubSettings,
     pub triggers: Vec<TriggerSettings>,
     pub operations: OperationSettings,
     /// Operations that run at a time against one engine.
@@ -76,6 +78,7 @@ impl WorkerSettings {
             watchers,
             registries: RegistrySettings::all(settings)?,
             registry_options,
+            github: GithubSettings::from_settings(settings)?,
             operations: operation_settings(settings, &triggers),
             triggers: triggers
                 .iter()

@@ -3,22 +3,34 @@
 
 mod support;
 
+use plimsoll_app::Queue;
 use plimsoll_domain::ids::ContainerId;
+use plimsoll_outbound::Reach;
 use plimsoll_support::docker::LABEL;
 use plimsoll_support::image::Image;
 use plimsoll_support::registry::Registry;
 use plimsoll_worker::docker::PullRequest;
 use plimsoll_worker::live::LiveReads;
 use plimsoll_worker::registry::{Options, Registries};
+use plimsoll_worker::release_notes::{Github, GithubSettings};
 use serde_json::{Value, json};
 use support::Host;
 use tokio_util::sync::CancellationToken;
 
 async fn reads(host: &Host) -> LiveReads {
+    let nowhere = Queue::new(&"redis://127.0.0.1:1".into()).expect("an address");
     LiveReads {
         engine: host.engine.clone(),
         registries: Registries::with_options(Vec::new(), None, Options::without_logins())
             .expect("registries"),
+        github: Github::new(
+            nowhere,
+            GithubSettings {
+                base: "http://127.0.0.1:1".parse().expect("an address"),
+                token: None,
+                reach: Reach::HOME,
+            },
+        ),
     }
 }
 

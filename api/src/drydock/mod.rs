@@ -35,6 +35,7 @@ pub mod previews;
 pub mod raw;
 pub mod recent_status;
 pub mod registries;
+pub mod release_notes;
 pub mod rollbacks;
 pub mod server;
 pub mod spec;
@@ -83,7 +84,7 @@ pub enum Tag {
 }
 
 /// Every resource. Tuples end at 16: nest them.
-pub type Resources = Merged<(Core, Access, Commands, Reads, Components)>;
+pub type Resources = Merged<(Core, Access, Commands, Reads, Components, Security)>;
 type Core = (
     health::Health,
     metrics::MetricsPage,
@@ -110,6 +111,7 @@ type Components = (
     registries::Registries,
     triggers::Triggers,
 );
+type Security = release_notes::ReleaseNotes;
 type Commands = (
     actions::Actions,
     watches::Watches,
@@ -162,7 +164,8 @@ const fn resources() -> Resources {
         registries::Registries,
         triggers::Triggers,
     );
-    Merged((core, access, commands, reads, components))
+    let security = release_notes::ReleaseNotes;
+    Merged((core, access, commands, reads, components, security))
 }
 
 /// The dialect as one endpoint, at the root: its paths are what the contract names.

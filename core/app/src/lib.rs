@@ -20,6 +20,7 @@ pub mod observations;
 pub mod outcomes;
 pub mod previews;
 pub mod recent_status;
+pub mod release_notes;
 pub mod requests;
 pub mod rollbacks;
 mod settings;

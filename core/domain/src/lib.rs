@@ -23,6 +23,7 @@ pub mod pattern;
 pub mod policy;
 pub mod recovery;
 pub mod redact;
+pub mod release_notes;
 pub mod schedule;
 pub mod spec;
 pub mod tag;

@@ -40,6 +40,25 @@ impl ImageFacts {
         let host = host.split('/').next()?;
         ImageRef::parse(&format!("{host}/{}", self.name)).ok()
     }
+
+    /// `os/arch[/variant]`
+    pub fn platform(&self) -> String {
+        let mut platform = format!("{}/{}", self.os, self.architecture);
+        if let Some(variant) = &self.variant {
+            platform.push('/');
+            platform.push_str(variant);
+        }
+        platform
+    }
+}
+
+/// Repository and tag of what the last watch found to be newer, whether or not the policy holds it
+/// back; for a moved digest the tag that runs.
+pub fn candidate_image(state: &ContainerState) -> Option<ImageRef> {
+    let result = state.current_result()?;
+    let tag = result.tag.as_deref();
+    let tag = tag.unwrap_or(&state.facts.image.tag.value);
+    Some(state.facts.image.repository()?.with_tag(Tag::parse(tag)?))
 }
 
 /// The target of an update of `state` at `now`; `None` where no update is available, also when the

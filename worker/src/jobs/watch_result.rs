@@ -103,16 +103,10 @@ impl Open {
 
     /// Where details of `image` for this container's platform are kept.
     pub fn key(&self, image: &ImageRef) -> ImageKey {
-        let running = &self.facts().image;
-        let mut platform = format!("{}/{}", running.os, running.architecture);
-        if let Some(variant) = &running.variant {
-            platform.push('/');
-            platform.push_str(variant);
-        }
         ImageKey {
             repository: image.repository_key(),
             reference: image.tag().map_or("latest", Tag::as_str).to_owned(),
-            platform,
+            platform: self.facts().image.platform(),
         }
     }
 }

@@ -5,13 +5,18 @@ mod preview;
 
 use std::convert::Infallible;
 
-use plimsoll_app::{Queue, previews, queue::rpc::RemoteError};
+use plimsoll_app::{
+    Queue, previews,
+    queue::rpc::RemoteError,
+    release_notes::{self, ReleaseNotesQuestion},
+};
 use plimsoll_domain::ids::WatcherRef;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     docker::{Engine, EngineError},
     registry::Registries,
+    release_notes::Github,
 };
 
 pub use preview::{PreviewRequest, preview};
@@ -24,6 +29,7 @@ const CONCURRENT: usize = 8;
 pub struct LiveReads {
     pub engine: Engine,
     pub registries: Registries,
+    pub github: Github,
 }
 
 impl LiveReads {
@@ -39,12 +45,20 @@ impl LiveReads {
     }
 
     /// The answer to one read. Errors carry a code for programs: `not-found`, `refused`,
-    /// `registry`, `engine`, `bad-request`, `unknown-read`.
+    /// `registry`, `github`, `engine`, `bad-request`, `unknown-read`.
     pub async fn answer(&self, kind: &str, payload: Value) -> Result<Value, RemoteError> {
         match kind {
             previews::PREVIEW => {
                 let request = PreviewRequest::parse(&payload)?;
                 preview(&self.engine, &self.registries, &request).await
+            }
+            release_notes::RELEASE_NOTES => {
+                let question: ReleaseNotesQuestion = serde_json::from_value(payload)
+                    .map_err(|error| RemoteError::new("bad-request", error.to_string()))?;
+                let notes = self.github.notes(&question).await;
+                notes
+                    .map(|notes| json!(notes))
+                    .map_err(|error| RemoteError::new("github", error.to_string()))
             }
             other => Err(RemoteError::new(
                 "unknown-read",

@@ -16,13 +16,13 @@ const EPOCH_FROM: u64 = 1_000_000_000;
 
 /// What an answer means for the requests after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     Fine,
     /// Refused, or nothing left; with the pause asked for, if any.
     Limited(Option<Duration>),
 }
 
-pub(super) fn verdict(
+pub(crate) fn verdict(
     method: &Method,
     status: StatusCode,
     headers: &HeaderMap,

@@ -17,7 +17,7 @@ mod challenge;
 mod docker_config;
 mod error;
 mod host;
-mod limits;
+pub(crate) mod limits;
 mod manifest;
 mod platform;
 mod settings;

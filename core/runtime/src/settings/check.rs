@@ -60,6 +60,12 @@ pub fn contradictions(settings: &Settings) -> Vec<String> {
             "PLIMSOLL_PUBLIC_URL: {url:?} is not an http or https address"
         ));
     }
+    let github = &settings.release_notes.github_url;
+    if !url::Url::parse(github).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
+        found.push(format!(
+            "PLIMSOLL_RELEASE_NOTES_GITHUB_URL: {github:?} is not an http or https address"
+        ));
+    }
     for (name, user) in &settings.auth.basic {
         let name = name.to_uppercase();
         if user.user.is_empty() {

@@ -176,7 +176,6 @@ pub const MEANINGLESS: &[&str] = &[
     "LOG_BUFFER_ENABLED",
     "MATURITY_SWEEP_CRON",
     "PROMETHEUS_ENABLED",
-    "RELEASE_NOTES_",
     "RUN_AS_ROOT",
     "SECURITY_",
     "SELF_UPDATE_",

@@ -153,6 +153,7 @@ sections! {
         pub ui: Ui = Ui::default(),
         pub sse: Sse = Sse::default(),
         pub outbound: Outbound = Outbound::default(),
+        pub release_notes: ReleaseNotes = ReleaseNotes::default(),
         pub log: Log = Log::default(),
         pub telemetry: Telemetry = Telemetry::default(),
     }
@@ -428,6 +429,13 @@ sections! {
         pub loopback: bool = true,
         /// Whether addresses that the configuration names may be in private networks. Link-local and cloud-metadata addresses are never reached.
         pub private: bool = true,
+    }
+
+    pub struct ReleaseNotes {
+        /// A token for GitHub. Without one it answers 60 questions an hour.
+        pub github_token: Option<Secret> = None,
+        /// GitHub's API, or that of a GitHub Enterprise server such as `https://git.example.org/api/v3`. The token is sent there only.
+        pub github_url: String = "https://api.github.com".into(),
     }
 
     pub struct Log {
