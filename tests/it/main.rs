@@ -13,6 +13,7 @@ mod fleet;
 mod garbage;
 mod lists;
 mod matrix;
+mod oidc;
 mod readme;
 mod reads;
 mod release_notes;

@@ -181,6 +181,14 @@ pub struct Answer {
 }
 
 impl Answer {
+    pub async fn of(response: Response) -> Self {
+        Self {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            text: response.text().await.expect("the body arrives"),
+        }
+    }
+
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or(Value::Null)
     }
@@ -203,12 +211,7 @@ impl Answer {
 }
 
 pub async fn answer(request: RequestBuilder) -> Answer {
-    let response = request.send().await.expect("the replica answers");
-    Answer {
-        status: response.status().as_u16(),
-        headers: response.headers().clone(),
-        text: response.text().await.expect("the body arrives"),
-    }
+    Answer::of(request.send().await.expect("the replica answers")).await
 }
 
 /// `drydock.sid=…` as a browser would send it back.

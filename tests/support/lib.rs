@@ -16,6 +16,7 @@ pub mod docker;
 mod fidelity;
 pub mod hostile;
 pub mod image;
+pub mod oidc;
 pub mod oracle;
 pub mod postgres;
 pub mod process;

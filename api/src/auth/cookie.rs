@@ -9,6 +9,12 @@ use crate::SameSite;
 /// Drydock's name for it.
 pub const SESSION: &str = "drydock.sid";
 
+/// One for each sign-in that is on its way through an identity provider, so that two tabs do not
+/// disturb each other.
+const LOGIN: &str = "drydock.oidc.";
+/// Characters of the state in its name.
+const TAG: usize = 8;
+
 /// Whether a cookie travels over TLS only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -18,14 +24,34 @@ pub enum Transport {
 
 /// The session id that a request carries.
 pub fn session(headers: &HeaderMap) -> Option<&str> {
+    value(headers, SESSION)
+}
+
+/// What [`login`] gave the browser for the sign-in with this `state`.
+pub fn login_of<'a>(headers: &'a HeaderMap, state: &str) -> Option<&'a str> {
+    value(headers, &format!("{LOGIN}{}", state.get(..TAG)?))
+}
+
+fn value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers
         .get_all(header::COOKIE)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(name, value)| *name == SESSION && !value.is_empty())
+        .find(|(candidate, value)| *candidate == name && !value.is_empty())
         .map(|(_, value)| value.trim_matches('"'))
+}
+
+/// `Set-Cookie` for a browser that leaves for an identity provider with `state`. The provider sends
+/// it back by a link, which `SameSite=Strict` would not survive.
+pub fn login(state: &str, secret: &str, max_age: Duration, transport: Transport) -> String {
+    let tag = state.get(..TAG).unwrap_or(state);
+    format!(
+        "{LOGIN}{tag}={secret}; Path=/auth/oidc; HttpOnly; Max-Age={}{}",
+        max_age.as_secs(),
+        attributes(SameSite::Lax, transport)
+    )
 }
 
 /// `Set-Cookie` for a session that ends after `max_age`.

@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{
     Tag,
     body::LenientJson,
-    error::{ApiError, ErrorOf, INVALID_PARAMETERS, Public, Reads},
+    error::{ApiError, ErrorOf, INVALID_PARAMETERS, Reads},
 };
 use crate::{
     ApiState,
@@ -21,7 +21,7 @@ use crate::{
     middleware::context::RequestContext,
 };
 
-/// `/auth/*` and `/api/auth/methods`.
+/// `/auth/login` and what concerns one's own session.
 pub struct Authentication;
 
 error_set!(
@@ -66,24 +66,6 @@ struct Done {
     ok: bool,
 }
 
-/// The ways to sign in.
-#[derive(Object)]
-struct Strategies {
-    strategies: Vec<Strategy>,
-    warnings: Vec<String>,
-}
-
-#[derive(Object)]
-#[oai(rename_all = "camelCase")]
-struct Strategy {
-    /// `basic` or `anonymous`.
-    #[oai(rename = "type")]
-    kind: String,
-    name: String,
-    #[oai(skip_serializing_if_is_none)]
-    logout_url: Option<String>,
-}
-
 #[derive(ApiResponse)]
 enum SessionBegun {
     #[oai(status = 200)]
@@ -104,30 +86,6 @@ enum SessionKept {
 
 #[OpenApi]
 impl Authentication {
-    /// List the ways to sign in
-    #[oai(
-        path = "/auth/strategies",
-        method = "get",
-        operation_id = "listAuthStrategies",
-        tag = "Tag::Authentication"
-    )]
-    async fn strategies(&self, state: ApiState) -> Result<Json<Strategies>, ErrorOf<Public>> {
-        Ok(Json(strategies(&state)))
-    }
-
-    /// List the ways to sign in (alias)
-    ///
-    /// Also at `/api/auth/methods`.
-    #[oai(
-        path = "/api/v1/auth/methods",
-        method = "get",
-        operation_id = "listAuthMethods",
-        tag = "Tag::Authentication"
-    )]
-    async fn methods(&self, state: ApiState) -> Result<Json<Strategies>, ErrorOf<Public>> {
-        Ok(Json(strategies(&state)))
-    }
-
     /// Sign in
     ///
     /// With user name and password in the body, or in an `Authorization: Basic` header. Begins a
@@ -215,12 +173,9 @@ impl Authentication {
         state: ApiState,
         context: RequestContext,
     ) -> Result<SessionEnded, ErrorOf<OwnSession>> {
-        state.app.sign_out(&context.presented).await?;
+        let logout_url = state.app.sign_out(&context.presented).await?;
         let cookie = cookie::end(state.settings.same_site, context.transport);
-        Ok(SessionEnded::Ended(
-            Json(LoggedOut { logout_url: None }),
-            cookie,
-        ))
+        Ok(SessionEnded::Ended(Json(LoggedOut { logout_url }), cookie))
     }
 
     /// Choose how long the session is kept
@@ -252,19 +207,5 @@ impl Authentication {
             )
         });
         Ok(SessionKept::Kept(Json(Done { ok: true }), cookie))
-    }
-}
-
-fn strategies(state: &ApiState) -> Strategies {
-    let strategies = state.app.strategies().into_iter();
-    Strategies {
-        strategies: strategies
-            .map(|(kind, name)| Strategy {
-                kind: kind.to_owned(),
-                name,
-                logout_url: None,
-            })
-            .collect(),
-        warnings: Vec::new(),
     }
 }

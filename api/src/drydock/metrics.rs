@@ -1,7 +1,7 @@
 use plimsoll_app::access::Presented;
-use poem::{FromRequest, Request, RequestBody};
+use poem::{Request, RequestBody};
 use poem_openapi::{
-    OpenApi,
+    ApiExtractor, ApiExtractorType, ExtractParamOptions, OpenApi,
     payload::{PlainText, Response},
 };
 
@@ -9,7 +9,10 @@ use super::{
     Tag,
     error::{ErrorOf, Reads},
 };
-use crate::{ApiState, MetricsAccess, auth};
+use crate::{
+    ApiState, MetricsAccess,
+    auth::{self, perm, perm::Needs},
+};
 
 /// `GET /metrics`.
 pub struct MetricsPage;
@@ -17,8 +20,20 @@ pub struct MetricsPage;
 /// Whoever may read the metrics, as the settings say.
 struct Reader;
 
-impl<'a> FromRequest<'a> for Reader {
-    async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
+impl<'a> ApiExtractor<'a> for Reader {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![perm::SignedIn::MARK]
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _body: &mut RequestBody,
+        _options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
         let (state, context) = auth::parts(request)?;
         match (&state.settings.metrics, &context.presented) {
             (MetricsAccess::Open, _) => Ok(Self),

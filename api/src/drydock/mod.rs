@@ -5,9 +5,9 @@
 //! as arguments: [`Authorized`](crate::auth::Authorized) first, then
 //! [`ApiState`](crate::ApiState), [`RequestContext`](crate::middleware::context::RequestContext),
 //! parameters, body. To add a resource: write the file, name its struct in [`Resources`] and in
-//! [`resources`], regenerate `openapi/drydock.json`
-//! (`cargo run -p plimsoll-api -- openapi > openapi/drydock.json`), and give each operation a row
-//! in the authorisation matrix (`tests/it/matrix.rs`).
+//! [`resources`], and regenerate `openapi/drydock.json`
+//! (`cargo run -p plimsoll-api -- openapi > openapi/drydock.json`). The authorisation matrix
+//! (`tests/it/matrix.rs`) reads there who may call what.
 
 pub mod actions;
 pub mod agents;
@@ -28,6 +28,7 @@ pub mod health;
 pub mod instant;
 pub mod metrics;
 pub mod model;
+pub mod oidc;
 pub mod operations;
 pub mod page;
 pub mod prefer;
@@ -40,6 +41,7 @@ pub mod rollbacks;
 pub mod server;
 pub mod spec;
 pub mod store;
+pub mod strategies;
 pub mod summary;
 pub mod tokens;
 pub mod trigger_runs;
@@ -94,7 +96,12 @@ type Core = (
     store::DataStore,
     ui_settings::UiPreferences,
 );
-type Access = (auth::Authentication, tokens::Tokens);
+type Access = (
+    strategies::Strategies,
+    auth::Authentication,
+    oidc::Oidc,
+    tokens::Tokens,
+);
 type Reads = (
     containers::Containers,
     summary::Summary,
@@ -135,7 +142,12 @@ const fn resources() -> Resources {
         store::DataStore,
         ui_settings::UiPreferences,
     );
-    let access = (auth::Authentication, tokens::Tokens);
+    let access = (
+        strategies::Strategies,
+        auth::Authentication,
+        oidc::Oidc,
+        tokens::Tokens,
+    );
     let commands = (
         actions::Actions,
         watches::Watches,

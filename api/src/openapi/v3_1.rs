@@ -192,7 +192,8 @@ fn clean(name: &str) -> String {
 }
 
 /// The mark that `Authorized` leaves becomes `security`, with the permission as the role that
-/// OpenAPI 3.1 allows there, and `x-permission`.
+/// OpenAPI 3.1 allows there, and `x-permission`. That is also there for operations of other kinds:
+/// `signed-in`, the name of a credential of their own such as `webhook`, or `public`.
 fn declare_permission(operation: &mut Map<String, Value>) {
     let mark = operation
         .get("security")
@@ -204,7 +205,15 @@ fn declare_permission(operation: &mut Map<String, Value>) {
         .find_map(|name| name.strip_prefix(PERMISSION_MARK))
         .map(str::to_owned);
     let Some(permission) = mark else {
-        operation.insert("security".to_owned(), json!([]));
+        // A credential of its own kind, or none at all.
+        let own = operation
+            .get("security")
+            .and_then(|security| security.get(0)?.as_object()?.keys().next().cloned());
+        if own.is_none() {
+            operation.insert("security".to_owned(), json!([]));
+        }
+        let name = own.unwrap_or_else(|| "public".to_owned());
+        operation.insert("x-permission".to_owned(), json!(name));
         return;
     };
     let (scopes, name) = match permission.as_str() {
@@ -283,11 +292,17 @@ mod tests {
         let document = json!({"paths": {"/a": {
             "get": {"security": [{"permission audit:read": []}]},
             "post": {},
+            "put": {"security": [{"webhook": []}]},
         }}});
         let document = transform(&document.to_string()).unwrap();
         let get = &document["paths"]["/a"]["get"];
         assert_eq!(get["x-permission"], "audit:read");
         assert_eq!(get["security"][2], json!({"token": ["audit:read"]}));
-        assert_eq!(document["paths"]["/a"]["post"]["security"], json!([]));
+        let post = &document["paths"]["/a"]["post"];
+        assert_eq!(post["security"], json!([]));
+        assert_eq!(post["x-permission"], "public");
+        let put = &document["paths"]["/a"]["put"];
+        assert_eq!(put["security"], json!([{"webhook": []}]));
+        assert_eq!(put["x-permission"], "webhook");
     }
 }

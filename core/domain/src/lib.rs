@@ -12,6 +12,7 @@ pub mod component;
 pub mod container;
 pub mod eligibility;
 pub mod gate;
+pub mod identity;
 pub mod ids;
 pub mod image;
 pub mod iso;

@@ -3,16 +3,18 @@
 use plimsoll_app::{
     AppSettings, Feature, WebhookTokens,
     access::{
-        AccessSettings, AnonymousAccess, ConfiguredUser,
+        AccessSettings, AnonymousAccess, ConfiguredUser, OidcSettings,
         password::{PasswordHash, REMEDY},
     },
 };
 use plimsoll_domain::{
     access::Role,
     acting::{ActingKind, Auto, UpdateTrigger},
+    identity::RoleRule,
 };
-use plimsoll_outbound::Reach;
+use plimsoll_outbound::{Reach, Tls, Verify};
 use secrecy::{ExposeSecret, SecretString};
+use url::Url;
 
 use crate::settings::{self, Settings, UserRole};
 
@@ -133,6 +135,7 @@ fn access(settings: &Settings) -> Result<AccessSettings, ConfigurationError> {
     }
     Ok(AccessSettings {
         users,
+        oidc: providers(settings)?,
         anonymous: if settings.anonymous_auth_confirm {
             AnonymousAccess::Confirmed
         } else {
@@ -145,6 +148,77 @@ fn access(settings: &Settings) -> Result<AccessSettings, ConfigurationError> {
         max_verifications: usize::from(auth.max_concurrent_login_attempts),
         max_sessions: u32::from(settings.server.session.maxconcurrentsessions),
     })
+}
+
+/// How addresses of published settings end.
+const WELL_KNOWN: &str = "/.well-known/openid-configuration";
+
+fn providers(settings: &Settings) -> Result<Vec<OidcSettings>, ConfigurationError> {
+    let mut providers = Vec::new();
+    for (name, provider) in &settings.auth.oidc {
+        let problem = |what: &str| ConfigurationError(format!("auth.oidc.{name}: {what}"));
+        let url = |text: Option<&String>, what: &str| {
+            text.and_then(|text| Url::parse(text).ok())
+                .ok_or_else(|| problem(what))
+        };
+        let home = url(settings.public_url.as_ref(), "needs public_url")?;
+        let published = url(provider.discovery.as_ref(), "discovery is not an address")?;
+        let issuer = published.as_str().trim_end_matches(WELL_KNOWN).to_owned();
+        let callback = format!(
+            "{}/auth/oidc/{name}/cb",
+            home.as_str().trim_end_matches('/')
+        );
+        let verify = match provider.insecure {
+            true => Verify::Nothing,
+            false => Verify::Certificate,
+        };
+        let tls = Tls::read(verify, provider.cafile.as_deref(), None);
+        let scopes = provider.scopes.split_whitespace();
+        providers.push(OidcSettings {
+            name: name.clone(),
+            issuer: url(Some(&issuer), "discovery is not an address")?,
+            client_id: provider
+                .clientid
+                .clone()
+                .ok_or_else(|| problem("clientid is missing"))?,
+            client_secret: provider.clientsecret.as_ref().map(secret),
+            callback: url(Some(&callback), "public_url is not an address")?,
+            home,
+            redirect: provider.redirect,
+            logout_url: provider
+                .logouturl
+                .as_ref()
+                .map(|text| url(Some(text), "logouturl is not an address"))
+                .transpose()?,
+            scopes: scopes
+                .filter(|scope| *scope != "openid")
+                .map(str::to_owned)
+                .collect(),
+            roles: RoleRule {
+                claim: provider.roleclaim.clone(),
+                roles: match &provider.roles {
+                    Some(roles) => oidc_roles(roles).ok_or_else(|| problem("roles is no list"))?,
+                    None => Vec::new(),
+                },
+                otherwise: Role::parse(provider.role.as_str()),
+            },
+            timeout: provider.timeout.0,
+            reach: reach(settings),
+            tls: tls.map_err(|error| problem(&error))?,
+        });
+    }
+    Ok(providers)
+}
+
+/// `value=role,value=role`. Values may contain `=`: distinguished names do.
+pub(crate) fn oidc_roles(text: &str) -> Option<Vec<(String, Role)>> {
+    text.split(',')
+        .map(|pair| {
+            let (value, role) = pair.rsplit_once('=')?;
+            let value = value.trim();
+            (!value.is_empty()).then_some((value.to_owned(), Role::parse(role.trim())?))
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub mod containers;
 mod error;
 pub mod events;
 pub mod idempotency;
+pub mod identities;
 pub mod image_details;
 pub mod inventory;
 pub mod jobs;
@@ -49,6 +50,7 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
         containers::STATEMENTS,
         events::STATEMENTS,
         idempotency::STATEMENTS,
+        identities::STATEMENTS,
         image_details::STATEMENTS,
         inventory::STATEMENTS,
         policies::STATEMENTS,

@@ -7,11 +7,12 @@ use plimsoll_domain::{access::Role, ids::UserId};
 use crate::{Store, StoreError};
 
 statements! {
-    CREATE = "INSERT INTO sessions (id_hash, user_id, expires_at, remember)
-              VALUES ($1, $2, now() + make_interval(secs => $3), $4)";
+    CREATE = "INSERT INTO sessions (id_hash, user_id, expires_at, remember, provider)
+              VALUES ($1, $2, now() + make_interval(secs => $3), $4, $5)";
     /// Newest first: what is past the allowed number goes.
     EXCESS = "SELECT id_hash FROM sessions WHERE user_id = $1
                ORDER BY created_at DESC, id_hash OFFSET $2";
+    END = "DELETE FROM sessions WHERE id_hash = $1 RETURNING provider";
     END_MANY = "DELETE FROM sessions WHERE id_hash = ANY ($1)";
     GET = "SELECT u.id, u.username, u.role, s.expires_at
              FROM sessions s JOIN users u ON u.id = s.user_id
@@ -55,12 +56,13 @@ pub struct SessionUser {
 }
 
 impl Store {
-    /// Begins a session and ends the user's oldest beyond `max`.
+    /// Begins a session and ends the user's oldest beyond `max`. `provider`: who vouched for them.
     pub async fn create_session(
         &self,
         id_hash: &[u8],
         user: UserId,
         remember: Remember,
+        provider: Option<&str>,
         max: i64,
     ) -> Result<(), StoreError> {
         let mut client = self.client().await?;
@@ -74,6 +76,7 @@ impl Store {
                 &user.as_uuid(),
                 &seconds,
                 &(remember == Remember::Yes),
+                &provider,
             ],
         )
         .await?;
@@ -117,9 +120,12 @@ impl Store {
         Ok(changed == 1)
     }
 
-    pub async fn end_session(&self, id_hash: &[u8]) -> Result<(), StoreError> {
+    /// The identity provider that the session began with, if it was one.
+    pub async fn end_session(&self, id_hash: &[u8]) -> Result<Option<String>, StoreError> {
         let client = self.client().await?;
-        end_many(&client, vec![id_hash.to_vec()]).await
+        let statement = client.prepare_cached(END).await?;
+        let row = client.query_opt(&statement, &[&id_hash]).await?;
+        Ok(row.and_then(|row| row.get(0)))
     }
 
     /// Removes up to a thousand sessions whose time is over; they are refused without this too.

@@ -21,9 +21,12 @@ statements! {
     /// Whoever comes first in a race of replicas creates the owner.
     CREATE_OWNER = "INSERT INTO users (id, username, role, password_hash, source)
                     SELECT $1, $2, 'owner', $3, 'generated'
-                     WHERE NOT EXISTS (SELECT 1 FROM users WHERE NOT disabled)
-                    ON CONFLICT (username) DO NOTHING";
-    ANY = "SELECT EXISTS (SELECT 1 FROM users WHERE NOT disabled)";
+                     WHERE NOT EXISTS (SELECT 1 FROM users WHERE role = 'owner' AND NOT disabled)
+                    ON CONFLICT (username) DO UPDATE
+                       SET role = 'owner', password_hash = EXCLUDED.password_hash,
+                           source = EXCLUDED.source, disabled = false
+                     WHERE users.disabled";
+    ANY_OWNER = "SELECT EXISTS (SELECT 1 FROM users WHERE role = 'owner' AND NOT disabled)";
     LOCK = "SELECT pg_advisory_xact_lock(hashtext('plimsoll users'))";
 }
 
@@ -79,10 +82,10 @@ impl Store {
         row.map(|row| read(&row)).transpose()
     }
 
-    /// Whether anybody may sign in.
-    pub async fn any_user(&self) -> Result<bool, StoreError> {
+    /// Whether any owner may sign in.
+    pub async fn any_owner(&self) -> Result<bool, StoreError> {
         let client = self.client().await?;
-        let statement = client.prepare_cached(ANY).await?;
+        let statement = client.prepare_cached(ANY_OWNER).await?;
         Ok(client.query_one(&statement, &[]).await?.get(0))
     }
 
@@ -93,7 +96,7 @@ impl Store {
     pub async fn reconcile_users(&self, wanted: &[WantedUser]) -> Result<(), StoreError> {
         let mut client = self.client().await?;
         let tx = client.transaction().await?;
-        tx.execute(LOCK, &[]).await?;
+        lock(&tx).await?;
         let known = from_source(&tx, UserSource::Configuration).await?;
         for user in wanted {
             let same = known.iter().any(|(known, disabled)| {
@@ -137,7 +140,7 @@ impl Store {
         Ok(())
     }
 
-    /// Creates the owner, unless there is any account that may sign in. True: it was this call.
+    /// Creates the owner, unless there is one who may sign in. True: it was this call.
     pub async fn create_first_owner(
         &self,
         username: &str,
@@ -145,7 +148,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let mut client = self.client().await?;
         let tx = client.transaction().await?;
-        tx.execute(LOCK, &[]).await?;
+        lock(&tx).await?;
         let statement = tx.prepare_cached(CREATE_OWNER).await?;
         let id = UserId::generate().as_uuid();
         let created = tx
@@ -154,6 +157,12 @@ impl Store {
         tx.commit().await?;
         Ok(created == 1)
     }
+}
+
+/// Changes to accounts, one after another.
+pub(crate) async fn lock(tx: &Transaction<'_>) -> Result<(), StoreError> {
+    tx.execute(LOCK, &[]).await?;
+    Ok(())
 }
 
 async fn from_source(

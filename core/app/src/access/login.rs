@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use plimsoll_domain::ids::UserId;
 use plimsoll_store::{
     audit::{self, AuditStatus, NewAudit},
     sessions::Remember,
@@ -67,21 +68,35 @@ impl App {
                 return Err(error);
             }
         };
+        let details = format!("signed in from {}", origin.client);
+        self.begin_session(user.id, user.username, remember, None, &details, origin)
+            .await
+    }
+
+    /// Begins the session of somebody who proved who they are, here or to `provider`.
+    pub(super) async fn begin_session(
+        &self,
+        user: UserId,
+        username: String,
+        remember: Remember,
+        provider: Option<&str>,
+        details: &str,
+        origin: Origin<'_>,
+    ) -> Result<SignedIn, AppError> {
         let session_id = random_text::<32>();
         let digest = CredentialDigest::of(&session_id);
         let max = i64::from(self.access().settings.max_sessions.max(1));
         soon(
             self.store()
-                .create_session(digest.as_bytes(), user.id, remember, max),
+                .create_session(digest.as_bytes(), user, remember, provider, max),
         )
         .await?;
-        let details = format!("signed in from {}", origin.client);
-        self.audit_login(&user.username, AuditStatus::Success, &details, origin)
+        self.audit_login(&username, AuditStatus::Success, details, origin)
             .await;
         self.sweep();
         Ok(SignedIn {
             session_id: SecretString::from(session_id),
-            username: user.username,
+            username,
             remember,
         })
     }
@@ -168,7 +183,7 @@ impl App {
     }
 
     /// A login is not undone because its audit row could not be written.
-    async fn audit_login(
+    pub(super) async fn audit_login(
         &self,
         username: &str,
         status: AuditStatus,
@@ -177,7 +192,7 @@ impl App {
     ) {
         let mut entry = NewAudit::new("auth-login", "", status);
         entry.details = Some(details);
-        entry.actor = Some(username).filter(|name| name.len() <= MAX_NAME);
+        entry.actor = Some(username).filter(|name| (1..=MAX_NAME).contains(&name.len()));
         entry.request_id = Some(origin.request_id);
         let written = async {
             let client = self.store().client().await?;

@@ -8,6 +8,7 @@
 
 mod cache;
 mod login;
+pub mod oidc;
 mod old_hash;
 mod owner;
 pub mod password;
@@ -21,6 +22,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use chrono::Utc;
 pub use login::{Origin, SignedIn};
+pub use oidc::{OidcReturn, OidcSettings, OidcStart};
 pub use owner::GeneratedOwner;
 use plimsoll_domain::access::{Credential, Principal, Role};
 pub use plimsoll_store::sessions::Remember;
@@ -38,6 +40,7 @@ use cache::{Cache, Entry};
 /// One replica's part of access control. Belongs to [`App`].
 pub(crate) struct Access {
     settings: AccessSettings,
+    providers: Vec<oidc::Provider>,
     cache: Cache,
     /// Password verifications that may run at once: each takes tens of megabytes.
     verifications: Arc<Semaphore>,
@@ -52,10 +55,39 @@ pub struct Authenticated {
     pub snapshot: Arc<Snapshot>,
 }
 
+/// A way to sign in.
+#[derive(Clone, Debug)]
+pub struct Strategy {
+    /// `basic`, `oidc` or `anonymous`.
+    pub kind: &'static str,
+    pub name: String,
+    /// Whether the login page should go there by itself.
+    pub redirect: Option<bool>,
+    /// Where an identity provider ends its own session.
+    pub logout_url: Option<String>,
+}
+
+impl Strategy {
+    fn new(kind: &'static str, name: &str) -> Self {
+        Self {
+            kind,
+            name: name.to_owned(),
+            redirect: None,
+            logout_url: None,
+        }
+    }
+}
+
 impl Access {
     pub fn new(settings: AccessSettings) -> Self {
         Self {
             verifications: Arc::new(Semaphore::new(settings.max_verifications.max(1))),
+            providers: settings
+                .oidc
+                .iter()
+                .cloned()
+                .map(oidc::Provider::new)
+                .collect(),
             settings,
             cache: Cache::default(),
             reconciled: OnceCell::new(),
@@ -135,27 +167,38 @@ impl App {
             .map(|entry| entry.principal.clone())
     }
 
-    /// The names of the ways to sign in, for the login page: `(type, name)`.
-    pub fn strategies(&self) -> Vec<(&'static str, String)> {
-        let settings = &self.access().settings;
-        if settings.users.is_empty() {
-            let strategy = match settings.anonymous {
-                AnonymousAccess::Confirmed => ("anonymous", "anonymous".to_owned()),
-                AnonymousAccess::Refused => ("basic", "owner".to_owned()),
-            };
-            return vec![strategy];
-        }
-        let names = settings.users.iter();
-        names.map(|user| ("basic", user.strategy.clone())).collect()
+    /// The ways to sign in, for the login page.
+    pub fn strategies(&self) -> Vec<Strategy> {
+        let access = self.access();
+        let anonymous = access.settings.lets_everybody_in();
+        let form = match anonymous {
+            true => Strategy::new("anonymous", "anonymous"),
+            // One form for all users: Drydock calls it so.
+            false => Strategy::new("basic", "Login"),
+        };
+        let providers = access.providers.iter().map(|provider| Strategy {
+            redirect: Some(provider.settings.redirect),
+            logout_url: provider.known().0.map(String::from),
+            ..Strategy::new("oidc", &provider.settings.name)
+        });
+        std::iter::once(form).chain(providers).collect()
+    }
+
+    /// Identity providers that did not answer when they were last asked, and why.
+    pub fn strategy_errors(&self) -> Vec<(String, String)> {
+        let providers = self.access().providers.iter();
+        providers
+            .filter_map(|provider| {
+                let failure = provider.known().1?;
+                Some((provider.settings.name.clone(), failure.to_string()))
+            })
+            .collect()
     }
 
     fn anonymous(&self) -> Result<Arc<Principal>, AppError> {
-        let settings = &self.access().settings;
-        match settings.anonymous {
-            AnonymousAccess::Confirmed if settings.users.is_empty() => {
-                Ok(Arc::new(Principal::anonymous(Role::Owner)))
-            }
-            _ => Err(unauthenticated()),
+        match self.access().settings.lets_everybody_in() {
+            true => Ok(Arc::new(Principal::anonymous(Role::Owner))),
+            false => Err(unauthenticated()),
         }
     }
 

@@ -1,6 +1,6 @@
 use secrecy::SecretString;
 
-use super::{AnonymousAccess, password::PasswordHash, tokens::random_text};
+use super::{password::PasswordHash, tokens::random_text};
 use crate::{App, AppError};
 
 /// The account that is made when none is configured.
@@ -19,11 +19,11 @@ impl App {
     pub async fn ensure_owner(&self) -> Result<Option<GeneratedOwner>, AppError> {
         self.reconcile_users().await?;
         let settings = &self.access().settings;
-        if !settings.users.is_empty() || settings.anonymous == AnonymousAccess::Confirmed {
+        if !settings.users.is_empty() || settings.lets_everybody_in() {
             return Ok(None);
         }
         // Hashing takes longer than everything else at start.
-        if self.store().any_user().await? {
+        if self.store().any_owner().await? {
             return Ok(None);
         }
         let password = random_text::<18>();

@@ -3,21 +3,21 @@ use std::time::Duration;
 use plimsoll_domain::access::Role;
 use plimsoll_store::{login_failures::LockoutRule, users::WantedUser};
 
-use super::password::PasswordHash;
+use super::{oidc::OidcSettings, password::PasswordHash};
 
 /// Whether requests without a credential are let in (`DD_ANONYMOUS_AUTH_CONFIRM`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AnonymousAccess {
     #[default]
     Refused,
-    /// Only takes effect where no user is configured.
+    /// Only takes effect where neither users nor identity providers are configured.
     Confirmed,
 }
 
 /// A user of `DD_AUTH_BASIC_<NAME>_USER` and `_HASH`.
 #[derive(Clone, Debug)]
 pub struct ConfiguredUser {
-    /// The `<NAME>`, as `GET /auth/strategies` shows it.
+    /// The `<NAME>`, as `GET /api/v1/authentications` shows it.
     pub strategy: String,
     pub username: String,
     pub role: Role,
@@ -28,6 +28,8 @@ pub struct ConfiguredUser {
 #[derive(Clone, Debug)]
 pub struct AccessSettings {
     pub users: Vec<ConfiguredUser>,
+    /// Identity providers.
+    pub oidc: Vec<OidcSettings>,
     pub anonymous: AnonymousAccess,
     /// Failures of one account, and of one address, before they are locked out.
     pub account_failures: u32,
@@ -46,6 +48,7 @@ impl Default for AccessSettings {
     fn default() -> Self {
         Self {
             users: Vec::new(),
+            oidc: Vec::new(),
             anonymous: AnonymousAccess::Refused,
             account_failures: 5,
             address_failures: 25,
@@ -58,6 +61,13 @@ impl Default for AccessSettings {
 }
 
 impl AccessSettings {
+    /// Whether requests without a credential are let in.
+    pub(super) fn lets_everybody_in(&self) -> bool {
+        self.anonymous == AnonymousAccess::Confirmed
+            && self.users.is_empty()
+            && self.oidc.is_empty()
+    }
+
     pub(super) fn wanted_users(&self) -> Vec<WantedUser> {
         self.users
             .iter()

@@ -79,13 +79,15 @@ pub fn contradictions(settings: &Settings) -> Vec<String> {
             ));
         }
     }
-    if settings.anonymous_auth_confirm && !settings.auth.basic.is_empty() {
+    let auth = &settings.auth;
+    if settings.anonymous_auth_confirm && !(auth.basic.is_empty() && auth.oidc.is_empty()) {
         found.push(
-            "PLIMSOLL_ANONYMOUS_AUTH_CONFIRM: lets everyone in, but PLIMSOLL_AUTH_BASIC_ names \
-             users; remove one of them"
+            "PLIMSOLL_ANONYMOUS_AUTH_CONFIRM: lets everyone in, but PLIMSOLL_AUTH_BASIC_ or \
+             PLIMSOLL_AUTH_OIDC_ names who may; remove one of them"
                 .into(),
         );
     }
+    providers(settings, &mut found);
     watchers(settings, &mut found);
     registries(settings, &mut found);
     found.extend(super::notifiers::problems(&settings.trigger));
@@ -93,6 +95,53 @@ pub fn contradictions(settings: &Settings) -> Vec<String> {
         found.push("PLIMSOLL_UPDATE_POST_START_LIVENESS_GRACE_MS: less than a second".into());
     }
     found
+}
+
+fn providers(settings: &Settings, found: &mut Vec<String>) {
+    for (name, provider) in &settings.auth.oidc {
+        let prefix = format!("PLIMSOLL_AUTH_OIDC_{}", name.to_uppercase());
+        if settings.public_url.is_none() {
+            found.push(format!(
+                "{prefix}_DISCOVERY: identity providers send browsers back to PLIMSOLL_PUBLIC_URL, \
+                 which is not set"
+            ));
+        }
+        if provider.clientid.is_none() {
+            found.push(format!("{prefix}_CLIENTID: not set"));
+        }
+        match provider.discovery.as_deref().map(url::Url::parse) {
+            Some(Ok(url)) if url.scheme() == "https" => {}
+            Some(Ok(url)) if url.scheme() == "http" => {
+                let here = url
+                    .host_str()
+                    .is_some_and(|host| matches!(host, "localhost" | "127.0.0.1" | "[::1]"));
+                if !here && !provider.insecure {
+                    found.push(format!(
+                        "{prefix}_DISCOVERY: passwords are safe with https only; use it, or set \
+                         {prefix}_INSECURE"
+                    ));
+                }
+            }
+            Some(_) => found.push(format!("{prefix}_DISCOVERY: not an https address")),
+            None => found.push(format!("{prefix}_DISCOVERY: not set")),
+        }
+        if let Some(url) = &provider.logouturl
+            && !url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
+        {
+            found.push(format!("{prefix}_LOGOUTURL: not an http or https address"));
+        }
+        if provider.roles.is_some() && provider.roleclaim.is_none() {
+            found.push(format!("{prefix}_ROLECLAIM: not set, but _ROLES is"));
+        }
+        if let Some(roles) = &provider.roles
+            && crate::app::oidc_roles(roles).is_none()
+        {
+            found.push(format!(
+                "{prefix}_ROLES: not a list such as dock-admins=admin,staff=viewer; the roles are \
+                 owner, admin, operator and viewer"
+            ));
+        }
+    }
 }
 
 fn watchers(settings: &Settings, found: &mut Vec<String>) {

@@ -166,7 +166,6 @@ fn distance(a: &str, b: &str) -> usize {
 pub const MEANINGLESS: &[&str] = &[
     "AGENT_",
     "ALLOW_INSECURE_ROOT",
-    "AUTH_OIDC_",
     "COMPAT_",
     "DNS_MODE",
     "EVENT_HANDLER_TIMEOUT_MS",

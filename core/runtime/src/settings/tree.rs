@@ -67,6 +67,18 @@ choice! {
 }
 
 choice! {
+    /// What somebody whom an identity provider knows may do.
+    OidcRole {
+        Owner => "owner",
+        Admin => "admin",
+        Operator => "operator",
+        Viewer => "viewer",
+        /// They are not let in.
+        None => "none",
+    }
+}
+
+choice! {
     LogFormat { Text => "text", Json => "json" }
 }
 
@@ -256,6 +268,7 @@ sections! {
 
     pub struct Auth {
         pub basic: BTreeMap<String, BasicUser> = BTreeMap::new(),
+        pub oidc: BTreeMap<String, OidcProvider> = BTreeMap::new(),
         /// Failed logins after which an account is locked.
         pub account_lockout_max_attempts: u32 = 5,
         /// Failed logins after which an address is locked out.
@@ -275,6 +288,33 @@ sections! {
         pub hash: Option<Secret> = None,
         /// What the user may do.
         pub role: UserRole = UserRole::Owner,
+    }
+
+    pub struct OidcProvider {
+        /// Where the provider publishes its settings: `https://…/.well-known/openid-configuration`, or that without its end. `http://` only on this machine, or with `insecure`.
+        pub discovery: Option<String> = None,
+        /// Our client id there. The address that it may send browsers back to is `<public_url>/auth/oidc/<name>/cb`.
+        pub clientid: Option<String> = None,
+        /// Our client secret there. Absent: a public client.
+        pub clientsecret: Option<Secret> = None,
+        /// Whether the login page goes to the provider by itself.
+        pub redirect: bool = false,
+        /// Where signing out goes on, instead of the end-session address that the provider publishes.
+        pub logouturl: Option<String> = None,
+        /// Longest wait for an answer of the provider.
+        pub timeout: Millis = Millis::new(5000),
+        /// Certificate authority of the provider, PEM.
+        pub cafile: Option<PathBuf> = None,
+        /// Accepts any certificate, and `http://`.
+        pub insecure: bool = false,
+        /// What is asked for, separated by spaces.
+        pub scopes: String = "openid email profile".to_owned(),
+        /// What people may do whom no value of `roleclaim` gives a role. `none` lets only those in who have one: for providers where strangers can register. Without `roleclaim` it is the role of new accounts, which `PATCH /api/v1/users/{id}` changes.
+        pub role: OidcRole = OidcRole::Viewer,
+        /// The claim that gives roles at each login, such as `groups`, or `realm_access.roles` inside an object.
+        pub roleclaim: Option<String> = None,
+        /// What its values mean: `dock-admins=admin,staff=viewer`. Absent: the values are role names themselves.
+        pub roles: Option<String> = None,
     }
 
     pub struct Session {
