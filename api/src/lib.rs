@@ -15,6 +15,7 @@ mod owner;
 mod probe;
 mod server;
 mod settings;
+pub mod sockets;
 mod state;
 
 pub use health::Health;

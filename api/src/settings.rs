@@ -57,6 +57,8 @@ pub struct ApiSettings {
     pub rate_limit_auth_max: u32,
     /// Requests to `/webhook` per 15 minutes and address.
     pub rate_limit_webhook_max: u32,
+    /// WebSockets that one address, or one user, may open in 15 minutes.
+    pub rate_limit_socket_max: u32,
     pub metrics: MetricsAccess,
     pub compression: Feature,
     /// Smaller bodies, in bytes, are sent as they are.
@@ -79,6 +81,7 @@ impl Default for ApiSettings {
             rate_limit_token_max: 0,
             rate_limit_auth_max: 100,
             rate_limit_webhook_max: 30,
+            rate_limit_socket_max: 1000,
             metrics: MetricsAccess::default(),
             compression: Feature::Enabled,
             compression_threshold: 1024,

@@ -33,6 +33,7 @@ pub fn api_settings() -> ApiSettings {
         rate_limit_max: 0,
         rate_limit_auth_max: 0,
         rate_limit_webhook_max: 0,
+        rate_limit_socket_max: 0,
         ..ApiSettings::default()
     }
 }

@@ -65,7 +65,9 @@ pub async fn run(
         );
     }
     let github = Github::new(app.queue().clone(), settings.github.clone());
+    let streams = app.queue().stream_host(live::STREAMS)?;
     let mut tasks = JoinSet::new();
+    tasks.spawn(streams.clone().run(shutdown.clone()));
     tasks.spawn(registration::keep_registered(
         app.clone(),
         id,
@@ -77,11 +79,13 @@ pub async fn run(
     for watcher in watchers.values() {
         tasks.spawn(watchers::follow(watcher.clone(), shutdown.clone()));
         tasks.spawn(watchers::keep_schedule(watcher.clone(), shutdown.clone()));
-        tasks.spawn(answer_reads(
-            watcher.clone(),
-            github.clone(),
-            shutdown.clone(),
-        ));
+        let reads = LiveReads {
+            engine: watcher.engine().clone(),
+            registries: watcher.registries().clone(),
+            streams: streams.clone(),
+            github: github.clone(),
+        };
+        tasks.spawn(answer_reads(watcher.clone(), reads, shutdown.clone()));
     }
     let engines: HashMap<WatcherRef, Engine> = watchers
         .iter()
@@ -137,12 +141,7 @@ pub async fn run(
     Ok(())
 }
 
-async fn answer_reads(watcher: Watcher, github: Github, shutdown: CancellationToken) {
-    let reads = LiveReads {
-        engine: watcher.engine().clone(),
-        registries: watcher.registries().clone(),
-        github,
-    };
+async fn answer_reads(watcher: Watcher, reads: LiveReads, shutdown: CancellationToken) {
     let queue = watcher.app().queue();
     tokio::select! {
         () = shutdown.cancelled() => {}

@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 async fn reads(host: &Host) -> LiveReads {
     let nowhere = Queue::new(&"redis://127.0.0.1:1".into()).expect("an address");
+    // A preview is no stream, so nobody needs to listen.
+    let streams = nowhere.stream_host(1).expect("a host");
     LiveReads {
         engine: host.engine.clone(),
         registries: Registries::with_options(Vec::new(), None, Options::without_logins())
@@ -31,6 +33,7 @@ async fn reads(host: &Host) -> LiveReads {
                 reach: Reach::HOME,
             },
         ),
+        streams,
     }
 }
 

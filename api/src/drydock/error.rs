@@ -109,6 +109,7 @@ impl From<AppError> for ApiError {
                 message,
                 retry_after,
             } => Self::new(StatusCode::TOO_MANY_REQUESTS, message).with_retry_after(retry_after),
+            AppError::TooLarge(m) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, m),
             AppError::Failed(m) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, m),
             AppError::Unavailable {
                 message,

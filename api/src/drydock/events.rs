@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
-use plimsoll_app::{
-    AppError,
-    events::{Delivery, Slot, SlotLimits, Subscription},
-};
+use plimsoll_app::events::{Delivery, Slot, SlotLimits, Subscription};
 use plimsoll_domain::access::Scope;
 use poem::{Body, IntoResponse, Response};
 use poem_openapi::{
@@ -26,6 +23,7 @@ use crate::{
     ApiState,
     auth::{Authorized, perm},
     middleware::context::RequestContext,
+    sockets::still_allowed,
 };
 
 /// `GET /api/v1/events/ui`.
@@ -132,7 +130,7 @@ fn frames(
                 // An open stream must not hold up the end of the process.
                 () = state.shutdown.cancelled() => break,
                 _ = heartbeat.tick() => {
-                    if !still_allowed(&state, &context).await {
+                    if !still_allowed(&state, &context, Scope::ContainersRead).await {
                         break;
                     }
                     slot.renew().await;
@@ -153,19 +151,6 @@ fn frames(
                 Delivery::CutOff => break,
             }
         }
-    }
-}
-
-/// Whether the credential still holds: a stream outlives neither its session nor its token.
-async fn still_allowed(state: &ApiState, context: &RequestContext) -> bool {
-    match state
-        .app
-        .authenticate(&context.presented, context.client)
-        .await
-    {
-        Ok(authenticated) => authenticated.principal.may(Scope::ContainersRead),
-        Err(AppError::Unavailable { .. }) => true,
-        Err(_) => false,
     }
 }
 

@@ -19,6 +19,7 @@ pub mod body;
 pub mod bulk_updates;
 pub mod components;
 pub mod confirm;
+pub mod container_logs;
 pub mod containers;
 pub mod deletions;
 pub mod error;
@@ -86,7 +87,7 @@ pub enum Tag {
 }
 
 /// Every resource. Tuples end at 16: nest them.
-pub type Resources = Merged<(Core, Access, Commands, Reads, Components, Security)>;
+pub type Resources = Merged<(Core, Access, Commands, Reads, Live, Components, Security)>;
 type Core = (
     health::Health,
     metrics::MetricsPage,
@@ -112,6 +113,7 @@ type Reads = (
     audit::Audit,
     events::Events,
 );
+type Live = container_logs::ContainerLogs;
 type Components = (
     agents::Agents,
     watchers::Watchers,
@@ -170,6 +172,7 @@ const fn resources() -> Resources {
         audit::Audit,
         events::Events,
     );
+    let live = container_logs::ContainerLogs;
     let components = (
         agents::Agents,
         watchers::Watchers,
@@ -177,7 +180,7 @@ const fn resources() -> Resources {
         triggers::Triggers,
     );
     let security = release_notes::ReleaseNotes;
-    Merged((core, access, commands, reads, components, security))
+    Merged((core, access, commands, reads, live, components, security))
 }
 
 /// The dialect as one endpoint, at the root: its paths are what the contract names.

@@ -11,6 +11,9 @@ use crate::{ApiSettings, auth::cookie::Transport, drydock::error::ApiError};
 /// Refuses unsafe methods with a `Cookie` header unless they come from our own origin: `Origin`, or
 /// else `Referer`, must be it; where a browser sends neither, `Sec-Fetch-Site` must say so. Bearer
 /// tokens are never sent by a browser on its own, so they are exempt.
+///
+/// WebSockets are read across origins without asking anyone, so a browser's `Origin` must be ours
+/// there too, whatever credential it sends along.
 pub fn check(
     request: &Request,
     context: &RequestContext,
@@ -21,7 +24,11 @@ pub fn check(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
     );
-    if safe || !headers.contains_key(header::COOKIE) || is_bearer(headers) {
+    let from_page = match headers.contains_key(header::UPGRADE) {
+        true => headers.contains_key(header::ORIGIN),
+        false => !safe && headers.contains_key(header::COOKIE),
+    };
+    if !from_page || is_bearer(headers) {
         return Ok(());
     }
     let proto = match context.transport {
@@ -119,6 +126,27 @@ mod tests {
             let pairs = [("cookie", "drydock.sid=1"), (name, value)];
             assert_eq!(verdict(Method::POST, &pairs), expected, "{name}: {value}");
         }
+    }
+
+    #[test]
+    fn only_our_own_pages_open_web_sockets() {
+        let opens = |credential: (&str, &str), origin: &str| {
+            let pairs = [("upgrade", "websocket"), credential, ("origin", origin)];
+            verdict(Method::GET, &pairs)
+        };
+        let cookie = ("cookie", "drydock.sid=1");
+        assert!(opens(cookie, "http://dock.example:3000"));
+        assert!(!opens(cookie, "http://evil.example"));
+        assert!(!opens(
+            ("authorization", "Basic YTpi"),
+            "http://evil.example"
+        ));
+        assert!(opens(
+            ("authorization", "Bearer plim_x"),
+            "http://evil.example"
+        ));
+        // No browser opens one without saying where it comes from.
+        assert!(verdict(Method::GET, &[("upgrade", "websocket"), cookie]));
     }
 
     #[test]

@@ -55,6 +55,7 @@ pub struct Limiter {
     auth: Scope,
     webhook: Scope,
     token: Scope,
+    socket: Scope,
     buckets: Mutex<HashMap<String, Bucket>>,
     redis_paused_until: Mutex<Option<Instant>>,
 }
@@ -83,6 +84,7 @@ impl Limiter {
             auth: scope("auth", settings.rate_limit_auth_max),
             webhook: scope("webhook", settings.rate_limit_webhook_max),
             token: scope("token", settings.rate_limit_token_max),
+            socket: scope("socket", settings.rate_limit_socket_max),
             buckets: Mutex::default(),
             redis_paused_until: Mutex::default(),
         }
@@ -242,6 +244,14 @@ pub async fn check(path: &str, state: &ApiState, context: &RequestContext) -> Op
         }
         _ => None,
     };
+    if rest == "log/stream" || rest.ends_with("/logs/stream") {
+        let by_identity = state.settings.rate_limit_key == RateLimitKey::Identity;
+        let key = match known.filter(|_| by_identity) {
+            Some(principal) => format!("user:{}", principal.name()),
+            None => address,
+        };
+        return limiter.take(limiter.socket, &key).await;
+    }
     match (&context.presented, known) {
         (Presented::Token(digest), Some(_)) => limiter.take(limiter.token, &digest.short()).await,
         (_, Some(principal)) => {

@@ -37,6 +37,9 @@ pub enum AppError {
         message: String,
         retry_after: Duration,
     },
+    /// What was asked for is larger than what is given out at once.
+    #[error("{0}")]
+    TooLarge(String),
     /// What was asked ran and failed; the text says on what.
     #[error("{0}")]
     Failed(String),

@@ -12,6 +12,7 @@ mod engine;
 mod error;
 mod events;
 mod images;
+mod log_pieces;
 mod logs;
 mod networks;
 mod pull;
@@ -22,6 +23,8 @@ pub use containers::{ContainerSummary, CreatedContainer, ListFilter, NetworkSumm
 pub use engine::{Engine, deadline};
 pub use error::EngineError;
 pub use events::{EngineEvent, EventKind};
+pub use log_pieces::{Demux, Framing, LogSource, Piece, Stamps};
+pub use logs::{LogBody, LogOptions, framing};
 pub use networks::Disconnect;
 pub use plimsoll_domain::spec::ApiVersion;
 pub use pull::{PullProgress, PullRequest, RegistryAuth};

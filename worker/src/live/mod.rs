@@ -1,13 +1,14 @@
 //! Live reads: what only the Docker host knows, answered while somebody waits (DESIGN.md 7).
 //! They change nothing, are never durable and never repeated.
 
+mod logs;
 mod preview;
 
 use std::convert::Infallible;
 
 use plimsoll_app::{
-    Queue, previews,
-    queue::rpc::RemoteError,
+    Queue, container_logs, previews,
+    queue::rpc::{RemoteError, StreamHost, StreamRequest},
     release_notes::{self, ReleaseNotesQuestion},
 };
 use plimsoll_domain::ids::WatcherRef;
@@ -23,6 +24,8 @@ pub use preview::{PreviewRequest, preview};
 
 /// Reads answered at a time, per engine. More wait in the queue, as long as their callers do.
 const CONCURRENT: usize = 8;
+/// Streams that one worker writes at a time, over all its engines.
+pub const STREAMS: usize = 1024;
 
 /// What one engine's live reads need. Cheap to clone.
 #[derive(Clone)]
@@ -30,6 +33,8 @@ pub struct LiveReads {
     pub engine: Engine,
     pub registries: Registries,
     pub github: Github,
+    /// Of the whole worker. Its `run` must run beside.
+    pub streams: StreamHost,
 }
 
 impl LiveReads {
@@ -45,7 +50,8 @@ impl LiveReads {
     }
 
     /// The answer to one read. Errors carry a code for programs: `not-found`, `refused`,
-    /// `registry`, `github`, `engine`, `bad-request`, `unknown-read`.
+    /// `registry`, `github`, `engine`, `bad-request`, `busy`, `unknown-read`, and those of the read
+    /// itself.
     pub async fn answer(&self, kind: &str, payload: Value) -> Result<Value, RemoteError> {
         match kind {
             previews::PREVIEW => {
@@ -59,6 +65,12 @@ impl LiveReads {
                 notes
                     .map(|notes| json!(notes))
                     .map_err(|error| RemoteError::new("github", error.to_string()))
+            }
+            container_logs::DOWNLOAD => {
+                logs::download(&self.engine, &self.streams, &StreamRequest::parse(payload)?).await
+            }
+            container_logs::FOLLOW => {
+                logs::follow(&self.engine, &self.streams, &StreamRequest::parse(payload)?).await
             }
             other => Err(RemoteError::new(
                 "unknown-read",

@@ -96,7 +96,7 @@ impl Queue {
         let (place, frames) = hub.take_place();
         let mut listening = hub.listen(self);
         let subscribed = timeout(within, listening.wait_for(|listening| *listening)).await;
-        if !matches!(subscribed, Ok(Ok(_))) {
+        if !subscribed.is_ok_and(|listening| listening.is_ok()) {
             return Err(RpcError::Unavailable(
                 "Redis cannot be listened to".to_owned(),
             ));

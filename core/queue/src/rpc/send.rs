@@ -31,8 +31,8 @@ use super::{
 };
 use crate::{DEADLINE, Queue, QueueError};
 
-/// Longer than for a request: nobody waits for a single frame.
-const FRAME_DEADLINE: Duration = Duration::from_secs(2);
+/// Longer than for a request: a frame whose fate is not known breaks its stream.
+const FRAME_DEADLINE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(250);
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -372,7 +372,10 @@ impl StreamSink {
                 self.writing.number.fetch_add(1, Ordering::AcqRel);
                 Ok(())
             }
-            Err(error) => Err(gone(&error.to_string())),
+            Err(error) => {
+                tracing::debug!(%error, "a frame was not sent");
+                Err(gone(&error.to_string()))
+            }
         }
     }
 }
