@@ -50,7 +50,8 @@ impl Close {
         Self::new(1000, "")
     }
 
-    fn slow() -> Self {
+    /// 1013: what the client misses is not kept.
+    pub fn slow() -> Self {
         Self::new(1013, "The client reads too slowly")
     }
 }

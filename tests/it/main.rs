@@ -4,6 +4,7 @@
 
 mod access;
 mod actions;
+mod agents;
 mod api_binary;
 mod automatic;
 mod contract;
@@ -24,6 +25,7 @@ mod rpc;
 mod socket;
 mod standalone;
 mod statements;
+mod stats;
 mod stream;
 mod support;
 mod trigger_runs;

@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 use docker::Engine;
 use jobs::{EngineCapacity, Handlers, JobContext, Outcome, Runner, watch};
-use live::LiveReads;
+use live::{LiveReads, Sampler, StatsReads};
 use operations::Operations;
 use registry::Registries;
 use release_notes::Github;
@@ -86,6 +86,21 @@ pub async fn run(
             github: github.clone(),
         };
         tasks.spawn(answer_reads(watcher.clone(), reads, shutdown.clone()));
+        let stats = StatsReads {
+            sampler: Sampler::new(watcher.engine().clone(), settings.stats),
+            streams: streams.clone(),
+        };
+        tasks.spawn(measure(watcher.clone(), stats, shutdown.clone()));
+    }
+    if !settings.agent.is_empty() {
+        let (queue, agent) = (app.queue().clone(), settings.agent.clone());
+        let shutdown = shutdown.clone();
+        tasks.spawn(async move {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                never = live::answer_for_itself(&queue, &agent) => match never {},
+            }
+        });
     }
     let engines: HashMap<WatcherRef, Engine> = watchers
         .iter()
@@ -147,4 +162,9 @@ async fn answer_reads(watcher: Watcher, reads: LiveReads, shutdown: Cancellation
         () = shutdown.cancelled() => {}
         never = reads.serve(queue, watcher.reference()) => match never {},
     }
+}
+
+async fn measure(watcher: Watcher, stats: StatsReads, shutdown: CancellationToken) {
+    let queue = watcher.app().queue();
+    stats.serve(queue, watcher.reference(), shutdown).await;
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use plimsoll_app::{
-    App,
+    App, AppError,
     store::{
         StoreError,
         components::{self, Component, ComponentKind},
@@ -52,12 +52,13 @@ pub(crate) async fn keep_registered(
     let mut introduced = false;
     loop {
         let told = async {
-            app.store().worker_seen(&worker).await?;
+            app.worker_seen(&worker).await?;
+            app.note_lost_agents().await?;
             if !introduced {
                 introduce(&app, &settings, &registries).await?;
                 introduced = true;
             }
-            Ok::<_, StoreError>(())
+            Ok::<_, AppError>(())
         };
         if let Err(error) = told.await {
             tracing::debug!(%error, "the worker is registered later");
@@ -71,7 +72,7 @@ pub(crate) async fn keep_registered(
             () = sleep(pause) => {}
         }
     }
-    if let Err(error) = app.store().worker_left(id).await {
+    if let Err(error) = app.worker_left(&worker).await {
         tracing::debug!(%error, "the worker leaves without a word");
     }
 }

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     docker::{EngineAddress, EngineSettings},
+    live::StatsSettings,
     operations::{OperationSettings, TriggerOptions},
     reconcilers::Retention,
     registry::{Options, RegistrySettings},
@@ -37,6 +38,7 @@ pub struct WorkerSettings {
     pub concurrency: usize,
     pub log_level: String,
     pub retention: Retention,
+    pub stats: StatsSettings,
 }
 
 /// A trigger as it is shown.
@@ -88,6 +90,10 @@ impl WorkerSettings {
             concurrency: match (settings.update.max_concurrent, settings.worker.concurrency) {
                 (0, concurrency) => usize::from(concurrency.max(1)),
                 (limit, concurrency) => usize::from(limit.min(concurrency.max(1))),
+            },
+            stats: StatsSettings {
+                interval: Duration::from_secs(u64::from(settings.stats.interval.max(1))),
+                history: usize::from(settings.stats.history_size.max(1)),
             },
             log_level: settings.log.level.as_str().to_owned(),
             retention: Retention {

@@ -111,6 +111,7 @@ impl From<AppError> for ApiError {
             } => Self::new(StatusCode::TOO_MANY_REQUESTS, message).with_retry_after(retry_after),
             AppError::TooLarge(m) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, m),
             AppError::Failed(m) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, m),
+            AppError::Upstream(m) => Self::new(StatusCode::BAD_GATEWAY, m),
             AppError::Unavailable {
                 message,
                 retry_after,
@@ -247,6 +248,7 @@ fn documented(status: u16) -> MetaResponse {
         423 => "Locked after too many failed attempts",
         428 => "The confirmation header is missing",
         429 => "Too many requests",
+        502 => "Another process did not answer",
         503 => "The database is not available",
         _ => "Failed",
     };

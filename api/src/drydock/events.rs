@@ -29,12 +29,18 @@ use crate::{
 /// `GET /api/v1/events/ui`.
 pub struct Events;
 
-const HEARTBEAT: Duration = Duration::from_secs(15);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 /// What clients wait before they connect again, in milliseconds.
 const RETRY_MS: u32 = 2000;
 
 /// A body of server-sent events.
 pub struct EventStream(Body);
+
+impl EventStream {
+    pub(super) fn new(body: Body) -> Self {
+        Self(body)
+    }
+}
 
 impl IntoResponse for EventStream {
     fn into_response(self) -> Response {
@@ -154,7 +160,7 @@ fn frames(
     }
 }
 
-fn frame(event: &str, data: &str, id: Option<&str>) -> Bytes {
+pub(super) fn frame(event: &str, data: &str, id: Option<&str>) -> Bytes {
     let mut text = String::with_capacity(event.len() + data.len() + 64);
     if event == "dd:connected" {
         text.push_str(&format!("retry: {RETRY_MS}\n"));

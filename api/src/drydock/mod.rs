@@ -22,11 +22,14 @@ pub mod confirm;
 pub mod container_logs;
 pub mod containers;
 pub mod deletions;
+pub mod env_reveals;
 pub mod error;
 pub mod events;
 pub mod groups;
 pub mod health;
 pub mod instant;
+pub mod lines;
+pub mod log;
 pub mod metrics;
 pub mod model;
 pub mod oidc;
@@ -41,6 +44,7 @@ pub mod release_notes;
 pub mod rollbacks;
 pub mod server;
 pub mod spec;
+pub mod stats;
 pub mod store;
 pub mod strategies;
 pub mod summary;
@@ -113,7 +117,12 @@ type Reads = (
     audit::Audit,
     events::Events,
 );
-type Live = container_logs::ContainerLogs;
+type Live = (
+    container_logs::ContainerLogs,
+    stats::Stats,
+    env_reveals::EnvReveals,
+    log::Log,
+);
 type Components = (
     agents::Agents,
     watchers::Watchers,
@@ -172,7 +181,12 @@ const fn resources() -> Resources {
         audit::Audit,
         events::Events,
     );
-    let live = container_logs::ContainerLogs;
+    let live = (
+        container_logs::ContainerLogs,
+        stats::Stats,
+        env_reveals::EnvReveals,
+        log::Log,
+    );
     let components = (
         agents::Agents,
         watchers::Watchers,

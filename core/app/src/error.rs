@@ -43,6 +43,9 @@ pub enum AppError {
     /// What was asked ran and failed; the text says on what.
     #[error("{0}")]
     Failed(String),
+    /// Another process of ours answered badly, or not at all.
+    #[error("{0}")]
+    Upstream(String),
     /// Something we depend on is away for now.
     #[error("{message}")]
     Unavailable {

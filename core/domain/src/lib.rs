@@ -27,6 +27,7 @@ pub mod redact;
 pub mod release_notes;
 pub mod schedule;
 pub mod spec;
+pub mod stats;
 pub mod tag;
 pub mod target;
 pub mod template;

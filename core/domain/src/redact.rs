@@ -1,5 +1,8 @@
 //! Which environment variables are secret, by the key patterns of reference/drydock.md 1.7.
 
+use std::{borrow::Cow, sync::LazyLock};
+
+use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 /// What stands in the place of a secret value.
@@ -40,6 +43,34 @@ fn has_url_password(value: &str) -> bool {
             .and_then(|(userinfo, _)| userinfo.split_once(':'))
             .is_some_and(|(_, password)| !password.is_empty())
     })
+}
+
+/// A text for people without the secrets that can be told by their form: passwords in URLs,
+/// credentials of `Authorization`, our own tokens, and values after names that look secret.
+/// Harmless words after such a name are lost too.
+pub fn redact_text(text: &str) -> Cow<'_, str> {
+    static FORMS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
+        [
+            (r#"(://[^\s/:@"']*):[^\s/"']+@"#, "$1:[REDACTED]@"),
+            (r"(?i)\b(bearer\s+)[a-z0-9._~+/=-]{8,}", "$1[REDACTED]"),
+            (r"(?i)\b(basic\s+)[a-z0-9+/=]{16,}", "$1[REDACTED]"),
+            (r"\bplim_[A-Za-z0-9_-]+", "[REDACTED]"),
+            (
+                r#"(?i)([a-z0-9_.-]*(?:password|passwd|secret|token|api_?key|private_key|credential|access_key)[a-z0-9_.-]*["']?\s*[=:]\s*["']?)[^\s"',;&}]+"#,
+                "$1[REDACTED]",
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(form, shown)| Some((Regex::new(form).ok()?, shown)))
+        .collect()
+    });
+    let mut text = Cow::Borrowed(text);
+    for (form, shown) in &*FORMS {
+        if let Cow::Owned(redacted) = form.replace_all(&text, *shown) {
+            text = Cow::Owned(redacted);
+        }
+    }
+    text
 }
 
 /// One environment variable as it may be stored and shown: the value of a sensitive one is gone
@@ -161,6 +192,31 @@ mod tests {
             "http://h:80",
         ] {
             assert!(!EnvVar::observed("DSN", value).is_sensitive(), "{value}");
+        }
+    }
+
+    #[test]
+    fn secrets_in_a_text_are_told_by_their_form() {
+        for text in [
+            "redis://:hunter2@h:6379 is away",
+            "GET http://u:hunter2@x@h/ failed",
+            "Authorization: Bearer hunter2.hunter2",
+            "sent Basic aHVudGVyMmh1bnRlcjI= to it",
+            "the token plim_hunter2 was refused",
+            r#"{"dbPassword": "hunter2", "a": 1}"#,
+            "API_KEY=hunter2&x=1",
+        ] {
+            let shown = redact_text(text);
+            let hidden = !shown.contains("hunter2") && !shown.contains("aHVudGVy");
+            assert!(hidden && shown.contains(REDACTED), "{shown}");
+        }
+        for text in [
+            "https://h:80/a is away",
+            "basic settings",
+            "3 tokens",
+            "user@host",
+        ] {
+            assert_eq!(redact_text(text), text);
         }
     }
 

@@ -8,6 +8,7 @@
 pub mod budget;
 mod events;
 mod jobs;
+mod leases;
 pub mod limits;
 pub mod registry_cache;
 pub mod rpc;

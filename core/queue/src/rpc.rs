@@ -84,8 +84,18 @@ struct Envelope {
     payload: Value,
 }
 
-fn requests(watcher: &WatcherRef) -> String {
-    format!("plimsoll:rpc:{}:{}", watcher.agent, watcher.name)
+/// A kind `service:read` goes to the worker that offers the service.
+fn requests(watcher: &WatcherRef, kind: &str) -> String {
+    let service = kind.split_once(':').map(|(service, _)| service);
+    list(watcher, service)
+}
+
+fn list(watcher: &WatcherRef, service: Option<&str>) -> String {
+    let engine = format!("plimsoll:rpc:{}:{}", watcher.agent, watcher.name);
+    match service {
+        Some(service) => format!("{engine}:{service}"),
+        None => engine,
+    }
 }
 
 /// Exists as long as somebody waits for the answer.
@@ -116,7 +126,7 @@ impl Queue {
             serde_json::to_string(&envelope).map_err(|e| RpcError::Unavailable(e.to_string()))?;
         let ask = async {
             let mut connection = self.blocking_connection(timeout).await?;
-            let list = requests(watcher);
+            let list = requests(watcher, kind);
             let (waiting,): (usize,) = redis::pipe()
                 .atomic()
                 .cmd("SET")
@@ -167,7 +177,16 @@ impl Queue {
     pub fn rpc_server(&self, watchers: &[WatcherRef]) -> RpcServer {
         RpcServer {
             queue: self.clone(),
-            lists: watchers.iter().map(requests).collect(),
+            lists: watchers.iter().map(|watcher| list(watcher, None)).collect(),
+            connection: None,
+        }
+    }
+
+    /// Serves one service of an engine: what only one of its workers should do at a time.
+    pub fn service_server(&self, watcher: &WatcherRef, service: &str) -> RpcServer {
+        RpcServer {
+            queue: self.clone(),
+            lists: vec![list(watcher, Some(service))],
             connection: None,
         }
     }

@@ -5,6 +5,7 @@ mod allocator;
 pub mod app;
 pub mod args;
 pub mod child;
+mod log_ring;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;

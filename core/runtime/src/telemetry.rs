@@ -6,11 +6,15 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::WithExportConfig as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use plimsoll_app::log::process_log;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
-use crate::settings::{LogFormat, Settings};
+use crate::{
+    log_ring::RingLayer,
+    settings::{LogFormat, Settings},
+};
 
 /// Sends what is left when dropped. Keep it until the end of `main`.
 pub struct Telemetry {
@@ -24,14 +28,21 @@ pub struct Telemetry {
 pub fn init(settings: &Settings, service: &'static str) -> anyhow::Result<Telemetry> {
     let level = settings.log.level.as_str();
     // Libraries are only heard from when something is wrong, or when asked for by name.
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
-        let libraries = if level == "trace" { "debug" } else { "warn" };
-        EnvFilter::new(format!(
-            "{libraries},plimsoll={level},plimsoll_api={level},plimsoll_app={level},\
+    let filter = || {
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+            let libraries = if level == "trace" { "debug" } else { "warn" };
+            EnvFilter::new(format!(
+                "{libraries},plimsoll={level},plimsoll_api={level},plimsoll_app={level},\
              plimsoll_domain={level},plimsoll_queue={level},plimsoll_runtime={level},\
              plimsoll_store={level},plimsoll_worker={level}"
-        ))
-    });
+            ))
+        })
+    };
+    process_log().set_level(level);
+    let ring = settings
+        .log
+        .buffer_enabled
+        .then(|| RingLayer::of_process().with_filter(filter()));
     let output = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
@@ -50,7 +61,8 @@ pub fn init(settings: &Settings, service: &'static str) -> anyhow::Result<Teleme
         .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer(service)));
     // An error means that a subscriber is there already.
     let _ = tracing_subscriber::registry()
-        .with(output.with_filter(filter))
+        .with(output.with_filter(filter()))
+        .with(ring)
         .with(traces.with_filter(tracing_subscriber::filter::LevelFilter::INFO))
         .try_init();
     Ok(Telemetry { provider })

@@ -6,6 +6,7 @@
 #[macro_use]
 mod statements;
 
+pub mod agents;
 pub mod audit;
 pub mod automatic_updates;
 pub mod backups;
@@ -44,6 +45,7 @@ pub use pool::{
 /// Every statement of the crate, by name, for the test that prepares them all.
 pub fn all_statements() -> Vec<(&'static str, &'static str)> {
     [
+        agents::STATEMENTS,
         audit::STATEMENTS,
         automatic_updates::STATEMENTS,
         components::STATEMENTS,

@@ -1,21 +1,25 @@
 //! Worker processes: who is there, and since when (`GET /api/v1/agents`).
 
 use chrono::{DateTime, Utc};
+use deadpool_postgres::GenericClient;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, agents};
 
 statements! {
     /// Also the heartbeat: a worker that was forgotten by the clean-up comes back by itself.
     REGISTER = "INSERT INTO workers (id, agent, host, version, info) VALUES ($1, $2, $3, $4, $5)
                 ON CONFLICT (id) DO UPDATE
                 SET agent = excluded.agent, host = excluded.host, version = excluded.version,
-                    info = excluded.info, last_seen_at = now()";
+                    info = excluded.info, last_seen_at = now(), left_at = NULL";
     LIST = "SELECT id, agent, host, version, info, started_at, last_seen_at,
-                   last_seen_at > now() - make_interval(secs => $1) AS alive
+                   left_at IS NULL
+                       AND last_seen_at > now() - make_interval(secs => $1) AS alive
               FROM workers ORDER BY agent, host, started_at";
-    LEAVE = "DELETE FROM workers WHERE id = $1";
+    /// This installation's own worker is forgotten, an agent's stays in sight.
+    LEAVE = "WITH gone AS (DELETE FROM workers WHERE id = $1 AND agent = '')
+             UPDATE workers SET left_at = now() WHERE id = $1 AND agent <> ''";
     EXPIRE = "DELETE FROM workers WHERE last_seen_at < now() - make_interval(secs => $1)";
 }
 
@@ -47,32 +51,30 @@ pub struct WorkerRow {
     pub alive: bool,
 }
 
+/// Registers a worker, or says that it is still there.
+pub async fn seen(client: &impl GenericClient, worker: &NewWorker) -> Result<(), StoreError> {
+    let statement = client.prepare_cached(REGISTER).await?;
+    let NewWorker {
+        id,
+        agent,
+        host,
+        version,
+        info,
+    } = worker;
+    client
+        .execute(&statement, &[id, agent, host, version, info])
+        .await?;
+    Ok(())
+}
+
+/// A worker that ends in order leaves at once.
+pub async fn left(client: &impl GenericClient, id: Uuid) -> Result<(), StoreError> {
+    let statement = client.prepare_cached(LEAVE).await?;
+    client.execute(&statement, &[&id]).await?;
+    Ok(())
+}
+
 impl Store {
-    /// Registers a worker, or says that it is still there.
-    pub async fn worker_seen(&self, worker: &NewWorker) -> Result<(), StoreError> {
-        let client = self.client().await?;
-        let statement = client.prepare_cached(REGISTER).await?;
-        let NewWorker {
-            id,
-            agent,
-            host,
-            version,
-            info,
-        } = worker;
-        client
-            .execute(&statement, &[id, agent, host, version, info])
-            .await?;
-        Ok(())
-    }
-
-    /// A worker that ends in order leaves at once.
-    pub async fn worker_left(&self, id: Uuid) -> Result<(), StoreError> {
-        let client = self.client().await?;
-        let statement = client.prepare_cached(LEAVE).await?;
-        client.execute(&statement, &[&id]).await?;
-        Ok(())
-    }
-
     pub async fn workers(&self) -> Result<Vec<WorkerRow>, StoreError> {
         let client = self.client().await?;
         let statement = client.prepare_cached(LIST).await?;
@@ -92,10 +94,12 @@ impl Store {
             .collect())
     }
 
-    /// Forgets workers that have not been seen for `seconds`.
+    /// Forgets workers that have not been seen for `seconds`, and agents without any.
     pub async fn expire_workers(&self, seconds: f64) -> Result<u64, StoreError> {
         let client = self.client().await?;
         let statement = client.prepare_cached(EXPIRE).await?;
-        Ok(client.execute(&statement, &[&seconds]).await?)
+        let forgotten = client.execute(&statement, &[&seconds]).await?;
+        agents::forget(&client).await?;
+        Ok(forgotten)
     }
 }

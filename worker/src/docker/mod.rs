@@ -16,6 +16,7 @@ mod log_pieces;
 mod logs;
 mod networks;
 mod pull;
+mod stats;
 mod transport;
 
 pub use address::{AddressError, EngineAddress, EngineSettings, TlsFiles};

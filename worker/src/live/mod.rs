@@ -1,18 +1,26 @@
 //! Live reads: what only the Docker host knows, answered while somebody waits (DESIGN.md 7).
 //! They change nothing, are never durable and never repeated.
 
+mod env;
 mod logs;
 mod preview;
+mod stats;
 
-use std::convert::Infallible;
+use std::{convert::Infallible, time::Duration};
 
 use plimsoll_app::{
-    Queue, container_logs, previews,
+    Queue, container_logs, env_reveals,
+    log::{self, LogEntry, LogFilter},
+    previews,
     queue::rpc::{RemoteError, StreamHost, StreamRequest},
     release_notes::{self, ReleaseNotesQuestion},
+    stats as shared_stats,
 };
 use plimsoll_domain::ids::WatcherRef;
 use serde_json::{Value, json};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     docker::{Engine, EngineError},
@@ -21,6 +29,7 @@ use crate::{
 };
 
 pub use preview::{PreviewRequest, preview};
+pub use stats::{Sampler, StatsSettings};
 
 /// Reads answered at a time, per engine. More wait in the queue, as long as their callers do.
 const CONCURRENT: usize = 8;
@@ -66,18 +75,110 @@ impl LiveReads {
                     .map(|notes| json!(notes))
                     .map_err(|error| RemoteError::new("github", error.to_string()))
             }
+            env_reveals::REVEAL => env::environment(&self.engine, payload).await,
             container_logs::DOWNLOAD => {
                 logs::download(&self.engine, &self.streams, &StreamRequest::parse(payload)?).await
             }
             container_logs::FOLLOW => {
                 logs::follow(&self.engine, &self.streams, &StreamRequest::parse(payload)?).await
             }
-            other => Err(RemoteError::new(
-                "unknown-read",
-                format!("this worker does not know the read {other:?}"),
-            )),
+            other => Err(unknown(other)),
         }
     }
+}
+
+/// Answers questions about what containers use, while it is this worker that samples.
+#[derive(Clone)]
+pub struct StatsReads {
+    pub sampler: Sampler,
+    pub streams: StreamHost,
+}
+
+/// How long a worker that has died keeps the right to sample.
+const TERM: Duration = Duration::from_secs(8);
+const RENEWAL: Duration = Duration::from_secs(2);
+/// Questions at a time; each waits for a first sample.
+const STATS_CONCURRENT: usize = 64;
+
+impl StatsReads {
+    /// Samples for `watcher` whenever no other worker does, until `shutdown`.
+    pub async fn serve(self, queue: &Queue, watcher: &WatcherRef, shutdown: CancellationToken) {
+        let lease = format!("stats:{}:{}", watcher.agent, watcher.name);
+        let holder = Uuid::new_v4().to_string();
+        while !shutdown.is_cancelled() {
+            if let Ok(true) = queue.hold_lease(&lease, &holder, TERM).await {
+                tokio::select! {
+                    () = shutdown.cancelled() => {}
+                    () = keep(queue, &lease, &holder) => {}
+                    never = self.answer_all(queue, watcher) => match never {},
+                }
+                self.sampler.hand_over();
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = sleep(RENEWAL) => {}
+            }
+        }
+        // Another worker need not wait for the end of the term.
+        let _ = queue.release_lease(&lease, &holder).await;
+    }
+
+    async fn answer_all(&self, queue: &Queue, watcher: &WatcherRef) -> Infallible {
+        let server = queue.service_server(watcher, shared_stats::SERVICE);
+        let reads = self.clone();
+        server
+            .serve(STATS_CONCURRENT, move |kind, payload| {
+                let reads = reads.clone();
+                async move { reads.answer(&kind, payload).await }
+            })
+            .await
+    }
+
+    async fn answer(&self, kind: &str, payload: Value) -> Result<Value, RemoteError> {
+        match kind {
+            shared_stats::ALL => self.sampler.all(payload).await,
+            shared_stats::ONE => self.sampler.one(payload).await,
+            shared_stats::FOLLOW => {
+                let request = StreamRequest::parse(payload)?;
+                self.sampler.follow(&self.streams, &request).await
+            }
+            other => Err(unknown(other)),
+        }
+    }
+}
+
+/// Until another worker has the lease. While Redis is away nobody is asked anything.
+async fn keep(queue: &Queue, lease: &str, holder: &str) {
+    loop {
+        sleep(RENEWAL).await;
+        if let Ok(false) = queue.hold_lease(lease, holder, TERM).await {
+            return;
+        }
+    }
+}
+
+/// Answers questions about the worker itself, until the future is dropped.
+pub async fn answer_for_itself(queue: &Queue, agent: &str) -> Infallible {
+    queue
+        .rpc_server(&[log::agent_itself(agent)])
+        .serve(2, |kind, payload| async move {
+            match kind.as_str() {
+                log::ENTRIES => {
+                    let filter: LogFilter = serde_json::from_value(payload)
+                        .map_err(|error| RemoteError::new("bad-request", error.to_string()))?;
+                    let entries = log::process_log().entries(&filter);
+                    let entries: Vec<&LogEntry> = entries.iter().map(|entry| &**entry).collect();
+                    Ok(json!(entries))
+                }
+                other => Err(unknown(other)),
+            }
+        })
+        .await
+}
+
+fn unknown(kind: &str) -> RemoteError {
+    let message = format!("this worker does not know the read {kind:?}");
+    RemoteError::new("unknown-read", message)
 }
 
 fn engine_failed(error: EngineError) -> RemoteError {

@@ -22,7 +22,7 @@ pub use subscription::{Delivery, Subscription};
 use tokio::sync::Notify;
 
 use self::subscription::Buffer;
-use crate::{AppError, Queue};
+use crate::{AppError, Queue, agents};
 
 /// The event that tells of an operation's step; its payload carries `operationId`.
 pub const OPERATION_CHANGED: &str = "dd:update-operation-changed";
@@ -31,6 +31,9 @@ pub const OPERATION_CHANGED: &str = "dd:update-operation-changed";
 const POLL: Duration = Duration::from_secs(1);
 /// How soon it is read again while an older transaction holds events back; doubles up to `POLL`.
 const UNSETTLED_POLL: Duration = Duration::from_millis(10);
+/// How often a listener's process looks for agents that are gone. Workers do so too, but the last
+/// one of all cannot.
+const AGENTS: Duration = Duration::from_secs(5);
 /// Without listeners the reader ends after this time.
 const IDLE: Duration = Duration::from_secs(10);
 const PAGE: i64 = 500;
@@ -122,7 +125,14 @@ impl Hub {
     async fn read(&self) {
         let mut wait = POLL;
         let mut idle_since = tokio::time::Instant::now();
+        let mut looked_at_agents = tokio::time::Instant::now();
         loop {
+            if looked_at_agents.elapsed() > AGENTS {
+                looked_at_agents = tokio::time::Instant::now();
+                if let Err(error) = agents::note_lost(&self.store, &self.queue).await {
+                    tracing::debug!(%error, "agents are looked at later");
+                }
+            }
             let announced = tokio::time::timeout(wait, self.wake.notified())
                 .await
                 .is_ok();

@@ -164,6 +164,7 @@ sections! {
         pub worker: Worker = Worker::default(),
         pub ui: Ui = Ui::default(),
         pub sse: Sse = Sse::default(),
+        pub stats: Stats = Stats::default(),
         pub outbound: Outbound = Outbound::default(),
         pub release_notes: ReleaseNotes = ReleaseNotes::default(),
         pub log: Log = Log::default(),
@@ -462,6 +463,13 @@ sections! {
         pub max_clients: u32 = 500,
     }
 
+    pub struct Stats {
+        /// Seconds between two samples of what a container uses, while somebody watches. At least 1.
+        pub interval: u32 = 10,
+        /// Samples that are kept of each container.
+        pub history_size: u16 = 60,
+    }
+
     pub struct Outbound {
         /// Longest wait for a registry's answer.
         pub http_timeout_ms: Millis = Millis::new(30_000),
@@ -483,6 +491,8 @@ sections! {
         pub level: LogLevel = LogLevel::Info,
         /// `json` for machines.
         pub format: LogFormat = LogFormat::Text,
+        /// Whether the last 1000 entries are kept for `GET /api/v1/log/entries`.
+        pub buffer_enabled: bool = true,
     }
 
     pub struct Telemetry {
