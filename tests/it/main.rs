@@ -7,6 +7,7 @@ mod actions;
 mod agents;
 mod api_binary;
 mod automatic;
+mod compose;
 mod contract;
 mod crashes;
 mod events;

@@ -111,11 +111,16 @@ fn environment(inspect: &Value) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// What Compose decides by: they follow the image and the file (reliability.md S25). Whether they
+/// are right is for `docker compose up` to say.
+const FOLLOWING: [&str; 2] = ["com.docker.compose.image", "com.docker.compose.config-hash"];
+
 fn labels(inspect: &Value) -> BTreeMap<String, String> {
     let all = inspect["Config"]["Labels"].as_object();
     all.into_iter()
         .flatten()
         .filter(|(key, _)| !key.starts_with(OURS) || key.starts_with(crate::docker::LABEL))
+        .filter(|(key, _)| !FOLLOWING.contains(&key.as_str()))
         .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
         .collect()
 }

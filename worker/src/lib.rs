@@ -4,6 +4,8 @@
 //! live reads about them. It keeps nothing that another worker would need: several may watch the
 //! same engine. It never ends because something it depends on is away.
 
+mod command;
+pub mod compose;
 pub mod docker;
 pub mod jobs;
 mod json;

@@ -1,19 +1,20 @@
 //! From the configuration to what a worker works with. What cannot be used is an error at start.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use plimsoll_domain::{
-    candidate::WatchDefault, component::Component, ids::WatcherRef, labels::TagFamily,
-    policy::MaturityMode, schedule::CronSchedule,
+    candidate::WatchDefault, component::Component, compose::Pinning, hooks::AllowedCommands,
+    ids::WatcherRef, labels::TagFamily, policy::MaturityMode, schedule::CronSchedule,
 };
 use plimsoll_runtime::{
     Settings,
-    settings::{self as configured, DockerTrigger, notifiers::ConfiguredNotifier},
+    settings::{self as configured, ComposeTrigger, DockerTrigger, notifiers::ConfiguredNotifier},
 };
 use serde_json::{Value, json};
 
 use crate::{
+    compose::{ComposeOptions, Reconciliation, file::Keep},
     docker::{EngineAddress, EngineSettings},
     live::StatsSettings,
     operations::{OperationSettings, TriggerOptions},
@@ -81,10 +82,16 @@ impl WorkerSettings {
             registries: RegistrySettings::all(settings)?,
             registry_options,
             github: GithubSettings::from_settings(settings)?,
-            operations: operation_settings(settings, &triggers),
+            operations: operation_settings(settings, &triggers)?,
             triggers: triggers
                 .iter()
                 .map(|(name, trigger)| trigger_settings(name, trigger))
+                .chain(
+                    settings
+                        .compose_triggers()
+                        .iter()
+                        .map(|(name, trigger)| compose_trigger_settings(name, trigger)),
+                )
                 .chain(settings.trigger.notifiers().into_iter().map(shown))
                 .collect(),
             concurrency: match (settings.update.max_concurrent, settings.worker.concurrency) {
@@ -177,23 +184,58 @@ fn engine_address(
 fn operation_settings(
     settings: &Settings,
     docker: &BTreeMap<String, DockerTrigger>,
-) -> OperationSettings {
+) -> anyhow::Result<OperationSettings> {
     let docker = docker.iter().map(|(name, trigger)| {
         let options = TriggerOptions {
             backups: i64::from(trigger.backupcount),
             prune: trigger.prune,
             auto_remove_timeout: trigger.autoremovetimeout.0,
+            compose: None,
         };
         (format!("docker.{name}"), options)
     });
-    OperationSettings {
-        triggers: docker.collect(),
+    let compose = settings.compose_triggers();
+    let compose = compose.iter().map(|(name, trigger)| {
+        let options = TriggerOptions {
+            backups: i64::from(trigger.backupcount),
+            prune: trigger.prune,
+            auto_remove_timeout: trigger.autoremovetimeout.0,
+            compose: Some(compose_options(trigger)),
+        };
+        (format!("dockercompose.{name}"), options)
+    });
+    let hooks = &settings.hooks;
+    let allowed = AllowedCommands::parse(&hooks.allowed_commands)
+        .context("hooks.allowed_commands cannot be used")?;
+    Ok(OperationSettings {
+        triggers: docker.chain(compose).collect(),
+        hooks: hooks.enabled.then(|| Arc::new(allowed)),
         stability: settings
             .update
             .post_start_liveness_grace_ms
             .0
             .max(Duration::from_secs(1)),
         ..OperationSettings::default()
+    })
+}
+
+fn compose_options(trigger: &ComposeTrigger) -> ComposeOptions {
+    ComposeOptions {
+        file: trigger.file.clone(),
+        label: trigger.composefilelabel.clone(),
+        keep: match trigger.backup {
+            true => Keep::Backup,
+            false => Keep::Nothing,
+        },
+        reconciliation: match trigger.reconciliationmode {
+            configured::Reconciliation::Warn => Reconciliation::Warn,
+            configured::Reconciliation::Block => Reconciliation::Block,
+            configured::Reconciliation::Off => Reconciliation::Off,
+        },
+        pinning: match trigger.digestpinning {
+            true => Pinning::Always,
+            false => Pinning::AsItIs,
+        },
     }
 }
 
@@ -209,11 +251,7 @@ fn trigger_settings(name: &str, trigger: &DockerTrigger) -> TriggerSettings {
             "prune": trigger.prune,
             "autoremovetimeout": trigger.autoremovetimeout.0.as_millis() as u64,
             "once": trigger.once,
-            "auto": match trigger.auto {
-                configured::Auto::True => json!(true),
-                configured::Auto::OnInclude => json!("oninclude"),
-                configured::Auto::False => json!(false),
-            },
+            "auto": auto(trigger.auto),
             "order": trigger.order,
         }),
     }
@@ -226,6 +264,38 @@ fn shown(notifier: ConfiguredNotifier) -> TriggerSettings {
         kind: notifier.type_.to_owned(),
         configuration: Value::Object(component.configuration().clone()),
         name: notifier.name,
+    }
+}
+
+fn auto(auto: configured::Auto) -> Value {
+    match auto {
+        configured::Auto::True => json!(true),
+        configured::Auto::OnInclude => json!("oninclude"),
+        configured::Auto::False => json!(false),
+    }
+}
+
+fn compose_trigger_settings(name: &str, trigger: &ComposeTrigger) -> TriggerSettings {
+    TriggerSettings {
+        kind: "dockercompose".to_owned(),
+        name: name.to_owned(),
+        configuration: json!({
+            "dryrun": trigger.dryrun,
+            "backupcount": trigger.backupcount,
+            "threshold": trigger.threshold.as_str(),
+            "mode": "simple",
+            "prune": trigger.prune,
+            "autoremovetimeout": trigger.autoremovetimeout.0.as_millis() as u64,
+            "once": trigger.once,
+            "auto": auto(trigger.auto),
+            "order": trigger.order,
+            "file": trigger.file,
+            "backup": trigger.backup,
+            "composefilelabel": trigger.composefilelabel,
+            "reconciliationmode": trigger.reconciliationmode.as_str(),
+            "digestpinning": trigger.digestpinning,
+            "composefileonce": trigger.composefileonce,
+        }),
     }
 }
 

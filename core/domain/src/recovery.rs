@@ -21,6 +21,8 @@ pub const MAX_STOPS: u32 = 2;
 pub const MAX_CREATIONS: u32 = 3;
 /// How often the dependants are brought back before the operation ends without them and says so.
 pub const MAX_SETTLINGS: u32 = 3;
+/// How often the Compose file is written before the operation ends without it and says so.
+pub const MAX_FILINGS: u32 = 3;
 
 /// What the old container was doing when the operation began, and what the surviving one does
 /// afterwards (reliability.md F-8).
@@ -130,6 +132,15 @@ impl SeenDependants {
     };
 }
 
+/// The Compose file that the container came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SeenFile {
+    /// It says what it is to say, or what somebody else wants; or there is none.
+    Settled,
+    /// It still names the old image.
+    Owed,
+}
+
 /// What the engine shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Seen {
@@ -137,6 +148,7 @@ pub struct Seen {
     pub new: Option<SeenNew>,
     pub name: NameHolder,
     pub dependants: SeenDependants,
+    pub file: SeenFile,
 }
 
 /// Whether this worker has prepared the operation under its present lease. After a takeover
@@ -177,6 +189,8 @@ pub struct Facts {
     pub restarts: u32,
     /// How often the dependants were brought back under this lease, in this direction.
     pub settlings: u32,
+    /// Writes of the Compose file under this lease.
+    pub filings: u32,
     pub settled: Settled,
     pub attempt: Attempt,
 }
@@ -198,6 +212,8 @@ pub enum Action {
     /// Bring the dependants back: made again when their namespaces are another container's now,
     /// started again when they are not.
     SettleDependants,
+    /// Name the new image in the Compose file.
+    WriteFile,
     RemoveOld,
     RenameBack,
     RestorePolicy,
@@ -217,6 +233,7 @@ impl Action {
         Action::StopOld,
         Action::StartNew,
         Action::SettleDependants,
+        Action::WriteFile,
         Action::RemoveOld,
         Action::RenameBack,
         Action::RestorePolicy,
@@ -235,6 +252,7 @@ impl Action {
             Action::StopOld => "stop-old",
             Action::StartNew => "start-new",
             Action::SettleDependants => "settle-dependants",
+            Action::WriteFile => "write-file",
             Action::RemoveOld => "remove-old",
             Action::RenameBack => "rename-back",
             Action::RestorePolicy => "restore-policy",
@@ -434,6 +452,7 @@ fn passed(facts: &Facts, seen: &Seen) -> Step {
         (None, Some(_)) if owed(facts, seen.dependants.on_new) => {
             Step::Act(Action::SettleDependants)
         }
+        (None, Some(_)) if unwritten(facts, seen) => Step::Act(Action::WriteFile),
         // Someone took both away: the gate's observation stands.
         (None, _) => Step::Record(Phase::Succeeded),
         // A clean-up that kills its workers is left to the janitor.
@@ -453,6 +472,7 @@ fn passed(facts: &Facts, seen: &Seen) -> Step {
                 // Somebody started it, or its daemon did.
                 run if run.is_alive() => Step::Act(Action::StopOld),
                 _ if owed(facts, seen.dependants.on_new) => Step::Act(Action::SettleDependants),
+                _ if unwritten(facts, seen) => Step::Act(Action::WriteFile),
                 _ => Step::Act(Action::RemoveOld),
             }
         }
@@ -513,6 +533,12 @@ fn rollback(facts: &Facts, seen: &Seen) -> Step {
 /// operation open for ever.
 fn owed(facts: &Facts, are_back: bool) -> bool {
     !are_back && facts.settlings < MAX_SETTLINGS && facts.takeovers < PARK_TAKEOVERS
+}
+
+/// Whether the Compose file is still to be written. One that cannot be must not keep the operation
+/// open for ever, and is no reason to go back from what has proved itself.
+fn unwritten(facts: &Facts, seen: &Seen) -> bool {
+    seen.file == SeenFile::Owed && facts.filings < MAX_FILINGS && facts.takeovers < PARK_TAKEOVERS
 }
 
 /// The new container, unless somebody is taking it away.

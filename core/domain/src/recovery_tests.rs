@@ -22,6 +22,7 @@ fn facts(phase: Phase) -> Facts {
         creations: 0,
         restarts: 0,
         settlings: 0,
+        filings: 0,
         settled: Settled::Yes,
         attempt: Attempt::Begun,
     }
@@ -55,12 +56,18 @@ fn every_observation() -> impl Iterator<Item = Seen> {
         let news = news.clone();
         news.into_iter().flat_map(move |new| {
             names.into_iter().flat_map(move |name| {
-                [SeenDependants::NONE, UP, DOWN].map(|dependants| Seen {
+                let settled = [SeenDependants::NONE, UP, DOWN].map(|dependants| Seen {
                     old,
                     new,
                     name,
                     dependants,
-                })
+                    file: SeenFile::Settled,
+                });
+                let owed = settled.map(|seen| Seen {
+                    file: SeenFile::Owed,
+                    ..seen
+                });
+                settled.into_iter().chain(owed)
             })
         })
     })
@@ -99,6 +106,7 @@ fn every_case(mut check: impl FnMut(Facts, Seen, Step)) {
                                 stops,
                                 restarts: stops,
                                 settlings: stops / MAX_STOPS * MAX_SETTLINGS,
+                                filings: stops / MAX_STOPS * MAX_FILINGS,
                                 ..facts(*phase)
                             };
                             check(facts, seen, next_step(&facts, &seen));
@@ -191,6 +199,29 @@ fn the_dependants_come_back_when_a_container_has_proved_itself_and_before_the_en
 }
 
 #[test]
+fn the_compose_file_names_only_what_has_proved_itself_and_is_written_before_the_end() {
+    every_case(|facts, seen, step| {
+        let given_up = facts.filings >= MAX_FILINGS || facts.takeovers >= PARK_TAKEOVERS;
+        let settled = given_up || seen.file == SeenFile::Settled;
+        match step {
+            Step::Act(Action::WriteFile) => {
+                assert!(!settled);
+                assert_eq!(facts.phase, Phase::HealthGatePassed);
+                assert!(seen.new.is_some());
+            }
+            Step::Act(Action::RemoveOld) => assert!(settled, "{facts:?} {seen:?}"),
+            Step::Record(Phase::Succeeded) if seen.new.is_some() => {
+                assert!(
+                    settled || facts.phase == Phase::Prepare,
+                    "{facts:?} {seen:?}"
+                );
+            }
+            _ => {}
+        }
+    });
+}
+
+#[test]
 fn nothing_is_touched_before_everything_slow_is_done() {
     every_case(|facts, _, step| {
         if facts.phase == Phase::Prepare && facts.prepared == Prepared::NotYet {
@@ -237,6 +268,16 @@ struct Model {
     /// How every new container comes out.
     outcome: Made,
     dependants: Dependants,
+    file: File,
+}
+
+/// The Compose file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum File {
+    None,
+    Writable,
+    /// It stays as it is, whatever is done.
+    Broken,
 }
 
 /// What there is besides the two containers.
@@ -254,6 +295,7 @@ impl Model {
         own_restart: RestartPolicy,
         outcome: Made,
         dependants: Dependants,
+        file: File,
     ) -> Self {
         let run = match prior {
             Prior::Running => Run::Running,
@@ -273,6 +315,10 @@ impl Model {
                     Dependants::None => SeenDependants::NONE,
                     Dependants::Running | Dependants::Broken => UP,
                 },
+                file: match file {
+                    File::None => SeenFile::Settled,
+                    File::Writable | File::Broken => SeenFile::Owed,
+                },
             },
             facts: Facts {
                 prior,
@@ -282,6 +328,7 @@ impl Model {
             own_restart,
             outcome,
             dependants,
+            file,
         }
     }
 
@@ -342,6 +389,12 @@ impl Model {
                     seen.dependants = back;
                 }
             }
+            Action::WriteFile => {
+                self.facts.filings += 1;
+                if self.file == File::Writable {
+                    seen.file = SeenFile::Settled;
+                }
+            }
             Action::RemoveOld => seen.old = None,
             Action::RenameBack => {
                 assert_eq!(seen.name, NameHolder::Nobody);
@@ -371,6 +424,7 @@ impl Model {
         self.facts.creations = 0;
         self.facts.restarts = 0;
         self.facts.settlings = 0;
+        self.facts.filings = 0;
         self.facts.attempt = Attempt::Inherited;
     }
 
@@ -417,9 +471,10 @@ proptest! {
             Just(Dependants::Running),
             Just(Dependants::Broken),
         ],
+        file in prop_oneof![Just(File::None), Just(File::Writable), Just(File::Broken)],
         sky in proptest::collection::vec(weather(), 0..40),
     ) {
-        let mut model = Model::new(prior, own, outcome, dependants);
+        let mut model = Model::new(prior, own, outcome, dependants, file);
         let mut sky = sky.into_iter();
         let mut steps = 0;
         let end = loop {
@@ -481,6 +536,11 @@ proptest! {
             Phase::Succeeded => {
                 prop_assert!(model.seen.old.is_none() || model.facts.takeovers >= PARK_TAKEOVERS);
                 prop_assert!(survivor_runs(model.seen.new.unwrap().run), "{model:?}");
+                prop_assert!(
+                    model.seen.file == SeenFile::Settled
+                        || file == File::Broken
+                        || model.facts.takeovers >= PARK_TAKEOVERS
+                );
                 prop_assert!(
                     model.seen.dependants.on_new
                         || dependants == Dependants::Broken

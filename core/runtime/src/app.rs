@@ -51,6 +51,15 @@ pub fn reach(settings: &Settings) -> Reach {
 /// What updates containers, as `GET /api/v1/triggers` has it.
 fn update_triggers(settings: &Settings) -> Vec<UpdateTrigger> {
     let docker = settings.docker_triggers().into_iter();
+    let compose = settings.compose_triggers().into_iter();
+    let compose = compose.map(|(name, trigger)| UpdateTrigger {
+        threshold: trigger.threshold.as_str().parse().unwrap_or_default(),
+        dryrun: trigger.dryrun,
+        auto: Auto::parse(trigger.auto.as_str()).unwrap_or_default(),
+        once: trigger.once,
+        order: i32::from(trigger.order),
+        ..UpdateTrigger::new(ActingKind::DockerCompose, name)
+    });
     docker
         .map(|(name, trigger)| UpdateTrigger {
             threshold: trigger.threshold.as_str().parse().unwrap_or_default(),
@@ -60,6 +69,7 @@ fn update_triggers(settings: &Settings) -> Vec<UpdateTrigger> {
             order: i32::from(trigger.order),
             ..UpdateTrigger::new(ActingKind::Docker, name)
         })
+        .chain(compose)
         .collect()
 }
 

@@ -59,6 +59,8 @@ statements! {
     ADVANCE = fenced!(", phase = $24, completed_at = CASE WHEN $25 THEN now() ELSE completed_at END");
     COUNT_PHASE = "SELECT count(*) FROM operation_journal
                     WHERE operation_id = $1 AND phase = $2 AND entry = 'done'";
+    COUNT_INTENT = "SELECT count(*) FROM operation_journal
+                     WHERE operation_id = $1 AND entry = 'intent' AND note ->> 'step' = $2";
     JOURNAL = "SELECT seq, phase, entry, epoch, worker, at, note FROM operation_journal
                 WHERE operation_id = $1 ORDER BY seq";
 }
@@ -232,6 +234,20 @@ impl Store {
         let statement = client.prepare_cached(COUNT_PHASE).await?;
         let row = client
             .query_one(&statement, &[&operation.as_uuid(), &phase.as_str()])
+            .await?;
+        Ok(row.get(0))
+    }
+
+    /// How often a step was about to be taken.
+    pub async fn count_intents(
+        &self,
+        operation: OperationId,
+        step: &str,
+    ) -> Result<i64, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(COUNT_INTENT).await?;
+        let row = client
+            .query_one(&statement, &[&operation.as_uuid(), &step])
             .await?;
         Ok(row.get(0))
     }

@@ -45,6 +45,7 @@ impl Program<'_> {
                 self.pause_if_it_was(&new()?, self.prior()).await?;
             }
             Action::SettleDependants => self.settle_dependants(view).await?,
+            Action::WriteFile => self.write_file().await?,
             Action::RemoveOld => gone_is_fine(self.engine.remove(&old()?).await)?,
             Action::RenameBack => {
                 self.engine

@@ -7,6 +7,8 @@
 //! * `prepare`: everything slow, before anything is touched
 //! * `observe`: what the engine shows
 //! * `effects`: one function per action; each can be repeated
+//! * `compose`: the Compose file that the container came from
+//! * `hooks`: commands before and after an update
 //! * `dependants`: those that live in the container's namespaces (reliability.md S17)
 //! * `gate`: the health gate's observations
 //! * `prune`: removing images that were replaced
@@ -14,11 +16,13 @@
 //! * `turning`: failing, turning round, and trying again later
 
 mod action;
+mod compose;
 mod crash_point;
 mod dependants;
 mod effects;
 mod error;
 mod gate;
+mod hooks;
 mod observe;
 mod plan;
 mod prepare;
@@ -32,16 +36,19 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use plimsoll_app::App;
 use plimsoll_domain::{
     gate::DEFAULT_STABILITY,
+    hooks::AllowedCommands,
     ids::{IdentityKey, OperationId, WatcherRef},
 };
 use sha2::{Digest as _, Sha256};
 
+pub use compose::ComposePlan;
 pub use crash_point::{CRASH_AT, CrashPoint, Manner, Side};
 pub(crate) use gate::unhealthy;
 pub(crate) use observe::{ROLE_DEPENDANT, own_name, run_of};
 pub use plan::{Plan, Snapshot};
 
 use crate::{
+    compose::ComposeOptions,
     docker::Engine,
     jobs::{JobContext, Outcome},
     registry::Registries,
@@ -60,6 +67,8 @@ pub struct OperationSettings {
     pub stability: Duration,
     /// How long a healthcheck may take; the check's own times may allow longer.
     pub health_deadline: Option<Duration>,
+    /// What hooks may run; `None` where they are off.
+    pub hooks: Option<Arc<AllowedCommands>>,
     /// For tests only.
     pub crash_at: Option<CrashPoint>,
 }
@@ -73,6 +82,8 @@ pub struct TriggerOptions {
     pub prune: bool,
     /// How long an engine may take to remove a container that removes itself.
     pub auto_remove_timeout: Duration,
+    /// Of a dockercompose trigger.
+    pub compose: Option<ComposeOptions>,
 }
 
 impl Default for TriggerOptions {
@@ -81,6 +92,7 @@ impl Default for TriggerOptions {
             backups: 3,
             prune: false,
             auto_remove_timeout: Duration::from_secs(60),
+            compose: None,
         }
     }
 }
@@ -91,6 +103,7 @@ impl Default for OperationSettings {
             triggers: HashMap::new(),
             stability: DEFAULT_STABILITY,
             health_deadline: None,
+            hooks: None,
             crash_at: CrashPoint::from_env(),
         }
     }

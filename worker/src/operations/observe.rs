@@ -63,6 +63,7 @@ impl Program<'_> {
             new: new.as_ref().map(|new| seen_new(new, self.plan.as_ref())),
             name,
             dependants: self.seen_dependants(&dependants, old.as_ref(), new.as_ref()),
+            file: self.seen_file().await,
         };
         Ok(View {
             seen,

@@ -10,7 +10,7 @@ use plimsoll_domain::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::observe::own_name;
+use super::{compose::ComposePlan, observe::own_name};
 
 /// What the old container was: enough to make it again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,6 +39,9 @@ pub struct Plan {
     /// The label rules of the container, as far as the gate needs them.
     pub gate: GateRules,
     pub spec: NewSpec,
+    /// What is to be written into a Compose file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compose: Option<ComposePlan>,
 }
 
 /// What the container's labels and the settings ask of the health gate.

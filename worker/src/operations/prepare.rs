@@ -17,6 +17,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    compose::CONFIG_HASH,
     error::StepError,
     observe::{ROLE_NEW, View},
     pin_tag,
@@ -81,6 +82,9 @@ impl Program<'_> {
         if let Some(turn) = self.reserve(&dependants).await? {
             return Ok(turn);
         }
+        let compose = self
+            .compose_step(&container, &old_image, &reference, target.digest.as_deref())
+            .await?;
         self.pin(&container).await?;
         let tag = reference.tag().map_or("latest", |tag| tag.as_str());
         self.engine
@@ -90,6 +94,10 @@ impl Program<'_> {
         let facts = self.engine_facts().await?;
         let (gate, auto_remove) = self.rules(&container, &old_image);
         let changed_paths = self.changed_paths(&container).await?;
+        let mut labels = self.labels(ROLE_NEW);
+        if let Some(hash) = compose.as_ref().and_then(|step| step.config_hash.clone()) {
+            labels.insert(CONFIG_HASH.to_owned(), hash);
+        }
         let spec = plan(&SpecInput {
             container: &container,
             old_image: &old_image,
@@ -97,7 +105,7 @@ impl Program<'_> {
             image_reference: &shown,
             engine: &facts,
             remaps: &BTreeMap::new(),
-            labels: &self.labels(ROLE_NEW),
+            labels: &labels,
             auto_remove,
             changed_paths: &changed_paths,
         })
@@ -115,7 +123,10 @@ impl Program<'_> {
             image_id,
             gate,
             spec,
+            compose: compose.map(|step| step.plan),
         };
+        let (container, image) = (snapshot.container.clone(), snapshot.image.clone());
+        self.run_pre_hook(&container, &image).await?;
         self.keep(snapshot, plan, target.digest).await
     }
 

@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// How often the new container is looked at. An exit is noticed within 2 s (reliability.md H1).
-const POLL: Duration = Duration::from_millis(200);
+pub(super) const POLL: Duration = Duration::from_millis(200);
 /// How long the old container must stay up, after it was started again, to count as running.
 const SETTLE: Duration = Duration::from_secs(1);
 /// How often in a row an action may succeed without having its effect.
@@ -60,6 +60,10 @@ pub(super) struct Program<'a> {
     pub(super) creations: u32,
     pub(super) restarts: u32,
     pub(super) settlings: u32,
+    /// Writes of the Compose file under this lease.
+    pub(super) filings: u32,
+    /// What became of it, once the operation ends.
+    pub(super) file_end: Option<String>,
     /// Calls of an action under this lease.
     pub(super) calls: u32,
     /// Why dependants could not be brought back when that was last tried, by name.
@@ -134,6 +138,8 @@ impl<'a> Program<'a> {
             creations: 0,
             restarts: 0,
             settlings: 0,
+            filings: 0,
+            file_end: None,
             calls: 0,
             unsettled: BTreeMap::new(),
             dependants: Vec::new(),
@@ -195,6 +201,10 @@ impl<'a> Program<'a> {
             match next_step(&self.facts(phase), &view.seen) {
                 Step::Record(phase) => {
                     self.flush(pending.take()).await?;
+                    if phase == Phase::Succeeded {
+                        self.run_post_hook().await?;
+                        self.file_end = self.end_of_file().await;
+                    }
                     match self.reached(phase, &view) {
                         Ok(changes) => pending = Some((phase, changes)),
                         Err(why) => return self.turn_round(&why, None, &view).await,
@@ -258,6 +268,7 @@ impl<'a> Program<'a> {
             creations: self.creations,
             restarts: self.restarts,
             settlings: self.settlings,
+            filings: self.filings,
             settled,
             attempt: self.attempt,
         }

@@ -175,7 +175,8 @@ impl Program<'_> {
                 } else {
                     "rollback"
                 };
-                self.audit(tx, action, AuditStatus::Success, None).await?;
+                let file = self.file_end.as_deref();
+                self.audit(tx, action, AuditStatus::Success, file).await?;
                 rolled_back_targets::forget(tx, &operation.identity).await?;
                 if let (Some(backup), Some(reason)) = (operation.backup, reason) {
                     rolled_back_targets::remember_what_followed(tx, backup, reason).await?;

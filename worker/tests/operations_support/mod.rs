@@ -1,11 +1,13 @@
 //! A database, a registry, an engine and workers for one test.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, HostConfig, RestartPolicy, RestartPolicyNameEnum};
 use plimsoll_app::store::{requests::NewRequest, update_operations::NewOperation};
 use plimsoll_app::{App, AppSettings, Queue, Store, store::StoreError, store::StoreSettings};
+use plimsoll_domain::hooks::AllowedCommands;
 use plimsoll_domain::ids::{BackupId, ContainerId, IdentityKey, JobId, OperationId, WatcherRef};
 use plimsoll_domain::operation::OperationKind;
 use plimsoll_support::docker::Docker;
@@ -16,7 +18,7 @@ use plimsoll_support::registry::Registry;
 use plimsoll_support::wait;
 use plimsoll_worker::docker::{Engine, EngineAddress};
 use plimsoll_worker::jobs::{EngineCapacity, Handlers, Runner, operation};
-use plimsoll_worker::operations::{CrashPoint, OperationSettings, Operations};
+use plimsoll_worker::operations::{CrashPoint, OperationSettings, Operations, TriggerOptions};
 use plimsoll_worker::registry::Registries;
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -31,6 +33,10 @@ pub struct World {
     pub oracle: Oracle,
     pub app: App,
     pub watcher: WatcherRef,
+    /// What the triggers of its workers ask for.
+    pub triggers: HashMap<String, TriggerOptions>,
+    /// What hooks may run, where they are on.
+    pub hooks: Option<Arc<AllowedCommands>>,
 }
 
 /// A worker in this process. Dropping it is its sudden death.
@@ -80,6 +86,8 @@ impl World {
             docker,
             database,
             app,
+            triggers: HashMap::new(),
+            hooks: None,
         }
     }
 
@@ -102,7 +110,8 @@ impl World {
                 stability: Duration::from_secs(1),
                 health_deadline: Some(Duration::from_secs(20)),
                 crash_at,
-                ..OperationSettings::default()
+                triggers: self.triggers.clone(),
+                hooks: self.hooks.clone(),
             },
         );
         let handlers = Handlers::default().with(operation::KIND, move |context| {
@@ -133,11 +142,23 @@ impl World {
         image: Image,
         restart: RestartPolicyNameEnum,
     ) -> Deployed {
+        self.deploy_labelled(tag, image, restart, HashMap::new())
+            .await
+    }
+
+    pub async fn deploy_labelled(
+        &self,
+        tag: &str,
+        image: Image,
+        restart: RestartPolicyNameEnum,
+        labels: HashMap<String, String>,
+    ) -> Deployed {
         let reference = self.push(tag, image).await;
         self.docker.pull(&reference).await;
         let name = self.docker.name("app");
         let body = ContainerCreateBody {
             image: Some(reference),
+            labels: Some(labels),
             host_config: Some(HostConfig {
                 restart_policy: Some(RestartPolicy {
                     name: Some(restart),

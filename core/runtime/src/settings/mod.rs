@@ -143,6 +143,13 @@ impl Settings {
         triggers
     }
 
+    /// The dockercompose triggers that exist.
+    pub fn compose_triggers(&self) -> BTreeMap<String, ComposeTrigger> {
+        let mut triggers = self.trigger.dockercompose.clone();
+        triggers.retain(|_, trigger| trigger.enabled);
+        triggers
+    }
+
     /// Whether somebody can log in without the generated owner.
     pub fn authentication_configured(&self) -> bool {
         self.anonymous_auth_confirm || !self.auth.basic.is_empty()

@@ -170,7 +170,6 @@ pub const MEANINGLESS: &[&str] = &[
     "DNS_MODE",
     "EVENT_HANDLER_TIMEOUT_MS",
     "EXPERIMENTAL_",
-    "HOOKS_",
     "ICON_",
     "MATURITY_SWEEP_CRON",
     "PROMETHEUS_ENABLED",

@@ -120,6 +120,11 @@ choice! {
 }
 
 choice! {
+    /// What happens when a Compose file and its container do not agree.
+    Reconciliation { Warn => "warn", Block => "block", Off => "off" }
+}
+
+choice! {
     /// The largest kind of update that a trigger runs for.
     Threshold {
         All => "all",
@@ -160,6 +165,7 @@ sections! {
         pub watcher: BTreeMap<String, Watcher> = BTreeMap::new(),
         pub registry: BTreeMap<String, BTreeMap<String, Registry>> = BTreeMap::new(),
         pub trigger: Triggers = Triggers::default(),
+        pub hooks: Hooks = Hooks::default(),
         pub update: Update = Update::default(),
         pub worker: Worker = Worker::default(),
         pub ui: Ui = Ui::default(),
@@ -393,6 +399,7 @@ sections! {
 
     pub struct Triggers {
         pub docker: BTreeMap<String, DockerTrigger> = BTreeMap::new(),
+        pub dockercompose: BTreeMap<String, ComposeTrigger> = BTreeMap::new(),
         pub apprise: BTreeMap<String, Notifier<notifiers::Apprise>> = BTreeMap::new(),
         pub command: BTreeMap<String, Notifier<notifiers::Command>> = BTreeMap::new(),
         pub discord: BTreeMap<String, Notifier<notifiers::Discord>> = BTreeMap::new(),
@@ -433,6 +440,46 @@ sections! {
         pub once: bool = true,
         /// Of several triggers that suit a container the one with the lowest number updates it.
         pub order: u16 = 100,
+    }
+
+    pub struct ComposeTrigger {
+        /// Whether the trigger exists.
+        pub enabled: bool = true,
+        /// Refuses updates and rollbacks; a preview shows what they would change.
+        pub dryrun: bool = false,
+        /// Ways back that are kept for each container.
+        pub backupcount: u16 = 3,
+        /// The largest kind of update that is run by itself.
+        pub threshold: Threshold = Threshold::All,
+        /// Whether images that an update replaced are removed once nothing needs them: neither a container nor a way back.
+        pub prune: bool = false,
+        /// How long an engine may take to remove what was started with `--rm`.
+        pub autoremovetimeout: Millis = Millis::new(60_000),
+        /// Whether containers are updated by themselves after a watch; as for docker triggers.
+        pub auto: Auto = Auto::OnInclude,
+        /// Whether an automatic update to one candidate is tried once only.
+        pub once: bool = true,
+        /// Of several triggers that suit a container the one with the lowest number updates it.
+        pub order: u16 = 100,
+        /// The Compose file, for containers that do not name their own. Read and written by the worker, under this path.
+        pub file: Option<PathBuf> = None,
+        /// Whether the file is copied to `<file>.back` before it is changed.
+        pub backup: bool = false,
+        /// The label that names a container's Compose file.
+        pub composefilelabel: String = "dd.compose.file".to_owned(),
+        /// What happens when file and container do not agree before an update: `warn` and go on, `block` the update, or `off`.
+        pub reconciliationmode: Reconciliation = Reconciliation::Warn,
+        /// Whether the image is written with its digest.
+        pub digestpinning: bool = false,
+        /// Has no effect: each update writes its own service's image and nothing else, whole or not at all.
+        pub composefileonce: bool = false,
+    }
+
+    pub struct Hooks {
+        /// Whether the labels `dd.hook.pre` and `dd.hook.post` run commands on the worker's host.
+        pub enabled: bool = false,
+        /// The programs that they may run: absolute paths, separated by commas.
+        pub allowed_commands: String = String::new(),
     }
 
     pub struct Update {
