@@ -7,6 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::registry::RegistryKind;
+
 const HUB_HOST: &str = "docker.io";
 /// Where `docker.io` really answers.
 const HUB_API_HOST: &str = "registry-1.docker.io";
@@ -236,19 +238,7 @@ impl ImageRef {
 
     /// The name that Drydock gives to a registry that has no configuration of its own.
     pub fn default_registry_name(&self) -> &'static str {
-        match self.registry.as_str() {
-            HUB_HOST => "hub",
-            "ghcr.io" => "ghcr",
-            "quay.io" => "quay",
-            "lscr.io" => "lscr",
-            "registry.gitlab.com" => "gitlab",
-            "codeberg.org" => "codeberg",
-            host if host == "gcr.io" || host.ends_with(".gcr.io") => "gcr",
-            host if host.ends_with("-docker.pkg.dev") => "gar",
-            host if host.ends_with(".azurecr.io") => "acr",
-            host if host == "public.ecr.aws" || host.ends_with(".amazonaws.com") => "ecr",
-            _ => "custom",
-        }
+        RegistryKind::of_host(&self.registry).map_or("custom", RegistryKind::as_str)
     }
 
     /// Registry and repository without tag or digest: the key of everything that is asked for

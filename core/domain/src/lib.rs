@@ -26,6 +26,7 @@ pub mod pattern;
 pub mod policy;
 pub mod recovery;
 pub mod redact;
+pub mod registry;
 pub mod release_notes;
 pub mod schedule;
 pub mod spec;

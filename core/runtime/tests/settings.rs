@@ -222,8 +222,8 @@ fn an_unknown_setting_of_ours_is_refused_with_the_nearest_name() {
         &["PLIMSOLL_XYZZY", "no such setting"],
     );
     refused(
-        &[("PLIMSOLL_REGISTRY_ECR_X_URL", "u")],
-        &["PLIMSOLL_REGISTRY_ECR", "ghcr"],
+        &[("PLIMSOLL_REGISTRY_NOPE_X_URL", "u")],
+        &["PLIMSOLL_REGISTRY_NOPE", "ghcr"],
     );
 }
 
@@ -231,7 +231,7 @@ fn an_unknown_setting_of_ours_is_refused_with_the_nearest_name() {
 fn a_foreign_setting_is_ignored_and_mentioned() {
     let loaded = load(&[
         ("DD_SECURITY_SCANNER", "trivy"),
-        ("DD_REGISTRY_ECR_X_REGION", "eu"),
+        ("DD_REGISTRY_NOPE_X_REGION", "eu"),
         ("DD_TRIGGER_CARRIERPIGEON_X_TOKEN", "t"),
         ("DD_WATCHER_LOCAL_IMGSET_X_TAG_INCLUDE", "t"),
         ("DD_SERVER_PROT", "1"),
@@ -299,6 +299,10 @@ fn contradictions_are_refused_naming_both_sides() {
         (
             &[("DD_REGISTRY_HUB_A_LOGIN", "x")],
             &["REGISTRY_HUB_A_PASSWORD"],
+        ),
+        (
+            &[("DD_REGISTRY_HUB_A_REGION", "x")],
+            &["REGISTRY_HUB_A_REGION", "login and token"],
         ),
         (
             &[("DD_REGISTRY_CUSTOM_A_INSECURE", "true")],

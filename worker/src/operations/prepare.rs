@@ -258,6 +258,9 @@ impl Program<'_> {
             return Ok(image);
         }
         let auth = self.world.registries.pull_auth(reference).await;
+        let auth = auth.map_err(|error| {
+            StepError::Refused(format!("{reference} cannot be pulled: {error}"))
+        })?;
         let request = PullRequest {
             reference: by_digest.clone(),
             auth: auth.and_then(registry_auth),

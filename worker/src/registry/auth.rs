@@ -20,6 +20,7 @@ use super::{
     challenge::{self, Challenge},
     docker_config::DockerConfig,
     error::RegistryError,
+    exchange::Exchange,
     host,
     limits::{self, Verdict},
     settings::Credentials,
@@ -43,15 +44,38 @@ enum Scheme {
     Bearer { realm: Url, service: Option<String> },
 }
 
+/// Where the credentials come from.
+pub(super) enum Source {
+    /// What `docker login` left, if anything.
+    Docker(Arc<DockerConfig>),
+    Known(Credentials),
+    Exchanged(Box<Exchange>),
+}
+
 pub(super) struct Auth {
     registry: Arc<str>,
     base: Url,
+    /// The host of the settings' `authurl`.
     token_host: Option<String>,
-    configured: Option<Credentials>,
-    docker: Arc<DockerConfig>,
+    login: Source,
     scheme: RwLock<Option<Scheme>>,
     learning: AsyncMutex<()>,
     tokens: Mutex<HashMap<String, (HeaderValue, Instant)>>,
+}
+
+/// What a request carries, and the credentials in it where it is they.
+pub(super) struct Shown {
+    pub value: HeaderValue,
+    credentials: Option<Credentials>,
+}
+
+impl Shown {
+    const fn token(value: HeaderValue) -> Self {
+        Self {
+            value,
+            credentials: None,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -66,26 +90,36 @@ impl Auth {
         registry: Arc<str>,
         base: Url,
         token_host: Option<String>,
-        configured: Option<Credentials>,
-        docker: Arc<DockerConfig>,
+        login: Source,
     ) -> Self {
         Self {
             registry,
             base,
             token_host,
-            configured,
-            docker,
+            login,
             scheme: RwLock::new(None),
             learning: AsyncMutex::new(()),
             tokens: Mutex::default(),
         }
     }
 
-    /// The owner's settings win over `docker login`.
-    pub(super) async fn credentials(&self) -> Option<Credentials> {
-        match &self.configured {
-            Some(credentials) => Some(credentials.clone()),
-            None => self.docker.find(&self.registry).await,
+    /// Credentials that hold for `lasting`, if they are of a kind that ends. `None`: anonymous.
+    pub(super) async fn credentials(
+        &self,
+        lasting: Duration,
+    ) -> Result<Option<Credentials>, Failure> {
+        match &self.login {
+            Source::Docker(docker) => Ok(docker.find(&self.registry).await),
+            Source::Known(credentials) => Ok(Some(credentials.clone())),
+            Source::Exchanged(exchange) => exchange.credentials(lasting).await.map(Some),
+        }
+    }
+
+    /// The other side refuses `shown`. Whether other credentials may be had in their place.
+    async fn renew(&self, shown: Option<&Credentials>) -> bool {
+        match (&self.login, shown) {
+            (Source::Exchanged(exchange), Some(shown)) => exchange.discard(shown).await,
+            _ => false,
         }
     }
 
@@ -105,8 +139,14 @@ impl Auth {
         scheme.get_or_insert(Scheme::Open);
     }
 
-    /// The registry answered 401. `Ok`: there is something (new) to show for `repository`.
-    pub(super) fn learn(&self, headers: &HeaderMap, repository: &str) -> Result<(), RegistryError> {
+    /// The registry answered 401 to `shown`. `Ok`: there is something (new) to show for
+    /// `repository`.
+    pub(super) async fn learn(
+        &self,
+        headers: &HeaderMap,
+        repository: &str,
+        shown: Option<&Shown>,
+    ) -> Result<(), RegistryError> {
         let scheme = match challenge::parse(headers) {
             Some(Challenge::Basic) => Scheme::Basic,
             Some(Challenge::Bearer { realm, service }) => Scheme::Bearer {
@@ -125,6 +165,8 @@ impl Auth {
             }
         };
         self.tokens().remove(repository);
+        self.renew(shown.and_then(|shown| shown.credentials.as_ref()))
+            .await;
         *self.scheme.write().unwrap_or_else(PoisonError::into_inner) = Some(scheme);
         Ok(())
     }
@@ -134,13 +176,14 @@ impl Auth {
         &self,
         wire: &Wire,
         repository: &str,
-    ) -> Result<Option<HeaderValue>, Failure> {
+    ) -> Result<Option<Shown>, Failure> {
         match self.scheme() {
             None | Some(Scheme::Open) => Ok(None),
-            Some(Scheme::Basic) => match self.credentials().await {
-                Some(Credentials::Password { login, password }) => {
-                    Ok(Some(basic(&login, &password)))
-                }
+            Some(Scheme::Basic) => match self.credentials(Duration::ZERO).await? {
+                Some(Credentials::Password { login, password }) => Ok(Some(Shown {
+                    value: basic(&login, &password),
+                    credentials: Some(Credentials::Password { login, password }),
+                })),
                 Some(Credentials::IdentityToken(_)) => Err(self
                     .refused(
                         repository,
@@ -154,7 +197,7 @@ impl Auth {
                 if let Some((token, until)) = known
                     && Instant::now() < until
                 {
-                    return Ok(Some(token));
+                    return Ok(Some(Shown::token(token)));
                 }
                 let (token, lasts) = self
                     .fetch(wire, &realm, service.as_deref(), repository)
@@ -168,7 +211,7 @@ impl Auth {
                     let until = Instant::now() + lasts.saturating_sub(MARGIN);
                     tokens.insert(repository.to_owned(), (token.clone(), until));
                 }
-                Ok(Some(token))
+                Ok(Some(Shown::token(token)))
             }
         }
     }
@@ -180,12 +223,32 @@ impl Auth {
         service: Option<&str>,
         repository: &str,
     ) -> Result<(HeaderValue, Duration), Failure> {
+        let credentials = self.credentials(Duration::ZERO).await?;
+        let shown = credentials.as_ref();
+        match self.ask_for(wire, realm, service, repository, shown).await {
+            // Exchanged credentials may have been withdrawn before their end.
+            Err(Failure::Error(RegistryError::Unauthorized { .. })) if self.renew(shown).await => {
+                let renewed = self.credentials(Duration::ZERO).await?;
+                self.ask_for(wire, realm, service, repository, renewed.as_ref())
+                    .await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn ask_for(
+        &self,
+        wire: &Wire,
+        realm: &Url,
+        service: Option<&str>,
+        repository: &str,
+        credentials: Option<&Credentials>,
+    ) -> Result<(HeaderValue, Duration), Failure> {
         let scope = format!("repository:{repository}:pull");
         let mut parameters = vec![("scope", scope.as_str())];
         parameters.extend(service.map(|service| ("service", service)));
-        let credentials = self.credentials().await;
         let mut url = realm.clone();
-        let mut request = match &credentials {
+        let mut request = match credentials {
             Some(Credentials::IdentityToken(token)) => {
                 parameters.extend([
                     ("grant_type", "refresh_token"),
@@ -286,9 +349,13 @@ impl Auth {
 
     /// Why a registry that was shown what it asked for may still say no.
     pub(super) async fn why_refused(&self) -> String {
-        match self.credentials().await {
-            Some(_) => "our login may not read it; check the credentials and their rights".into(),
-            None => self.please_log_in(),
+        let anonymous = match &self.login {
+            Source::Docker(docker) => docker.find(&self.registry).await.is_none(),
+            Source::Known(_) | Source::Exchanged(_) => false,
+        };
+        match anonymous {
+            false => "our login may not read it; check the credentials and their rights".into(),
+            true => self.please_log_in(),
         }
     }
 

@@ -2,6 +2,7 @@
 //! specification's token authentication), and whether to show it.
 
 use http::HeaderMap;
+use plimsoll_domain::registry::RegistryKind;
 use url::Url;
 
 use super::host;
@@ -87,13 +88,6 @@ fn parameter_value(text: &str) -> (String, &str) {
     (value, "")
 }
 
-/// Token services that are known to belong to a registry of another domain.
-const KNOWN: &[(&str, &str)] = &[
-    (host::HUB_API, "auth.docker.io"),
-    ("lscr.io", "ghcr.io"),
-    ("dhi.io", "auth.docker.io"),
-];
-
 /// Whether tokens for the registry at `base` may be fetched from `realm`, and credentials shown
 /// there. `configured` is the host of the settings' `authurl`. The error says why not.
 pub(super) fn check_realm(
@@ -120,7 +114,8 @@ pub(super) fn check_realm(
     let registry = base.host_str().unwrap_or_default();
     let allowed = host::are_related(registry, service)
         || configured.is_some_and(|host| host.eq_ignore_ascii_case(service))
-        || KNOWN.contains(&(registry, service))
+        || RegistryKind::of_host(&host::canonical(registry))
+            .is_some_and(|kind| kind.trusts(service))
         || (host::is_loopback(base) && host::is_loopback(&url));
     if !allowed {
         return Err(format!(
@@ -197,6 +192,26 @@ mod tests {
             ),
             ("https://ghcr.io", "https://ghcr.io/token", None, true),
             ("https://quay.io", "https://quay.io/v2/auth", None, true),
+            ("https://lscr.io", "https://ghcr.io/token", None, true),
+            ("https://ghcr.io", "https://lscr.io/token", None, false),
+            (
+                "https://team.azurecr.io",
+                "https://team.azurecr.io/oauth2/token",
+                None,
+                true,
+            ),
+            (
+                "https://team.azurecr.io",
+                "https://mallory.azurecr.io/oauth2/token",
+                None,
+                false,
+            ),
+            (
+                "https://registry.cn-hangzhou.aliyuncs.com",
+                "https://dockerauth.cn-hangzhou.aliyuncs.com/auth",
+                None,
+                true,
+            ),
             (
                 "https://registry.gitlab.com",
                 "https://gitlab.com/jwt/auth",

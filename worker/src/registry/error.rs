@@ -41,6 +41,9 @@ pub enum RegistryError {
         what: String,
         detail: String,
     },
+    /// The cloud that runs the registry did not exchange our key for a login.
+    #[error("{registry} was not asked, because logging in failed: {detail}")]
+    Login { registry: Arc<str>, detail: String },
     #[error("{registry} does not have {what}")]
     NotFound { registry: Arc<str>, what: String },
     #[error("{registry} refused {what} with {status}{detail}")]
@@ -101,7 +104,7 @@ impl RegistryError {
             Self::Slow { .. } => "timeout",
             Self::Tls { .. } => "tls",
             Self::Server { .. } => "server-error",
-            Self::Unauthorized { .. } => "unauthorized",
+            Self::Unauthorized { .. } | Self::Login { .. } => "unauthorized",
             Self::NotFound { .. } => "not-found",
             Self::Rejected { .. } => "rejected",
             Self::Malformed { .. } => "malformed",

@@ -14,8 +14,10 @@ mod answers;
 mod auth;
 mod budget;
 mod challenge;
+mod chosen;
 mod docker_config;
 mod error;
+mod exchange;
 mod host;
 pub(crate) mod limits;
 mod manifest;
@@ -39,6 +41,7 @@ use plimsoll_app::Queue;
 use plimsoll_domain::{
     component::{self, Component},
     image::{Digest, ImageRef, Scheme},
+    registry::RegistryKind,
 };
 use plimsoll_outbound::Reach;
 use plimsoll_runtime::Settings;
@@ -48,9 +51,12 @@ use tokio::sync::mpsc;
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
 
 use answers::{Question, Round, by_registry};
+use auth::Source;
 use budget::Shared;
+use chosen::Chosen;
 use docker_config::DockerConfig;
-use settings::Credentials;
+use exchange::Exchange;
+use settings::{Credentials, Login};
 use shelf::Shelf;
 use upstream::{Endpoint, Upstream};
 
@@ -58,7 +64,7 @@ pub use error::RegistryError;
 pub use host::Repository;
 pub use manifest::ImageDetails;
 pub use platform::Platform;
-pub use settings::{RegistryKind, RegistrySettings, SettingsError};
+pub use settings::{RegistrySettings, SettingsError};
 pub use tags::{Extent, TagList};
 
 /// How old an answer may be. Its age counts from the moment at which its fetch began.
@@ -90,6 +96,9 @@ impl Freshness {
         }
     }
 }
+
+/// The longest that a pull takes.
+const PULL_TOTAL: Duration = crate::docker::deadline::PULL_TOTAL;
 
 /// What the Docker engine needs to pull (`X-Registry-Auth`).
 #[derive(Clone, Debug)]
@@ -143,8 +152,7 @@ pub struct Registries {
 
 struct Inner {
     settings: Vec<RegistrySettings>,
-    /// By host, the instance that is used: one with credentials before an anonymous one.
-    chosen: HashMap<String, RegistrySettings>,
+    chosen: Chosen,
     upstreams: Mutex<HashMap<String, Arc<Upstream>>>,
     docker: Arc<DockerConfig>,
     timeout: Duration,
@@ -194,20 +202,10 @@ impl Registries {
         options: Options,
     ) -> Result<Self, SettingsError> {
         settings.sort_by(|a, b| (a.kind.as_str(), &a.name).cmp(&(b.kind.as_str(), &b.name)));
-        let mut chosen: HashMap<String, RegistrySettings> = HashMap::new();
         for one in &settings {
-            let host = one.host()?;
             one.tls()?;
-            one.token_host()?;
-            let has_login = one.credentials()?.is_some();
-            let keep = match chosen.get(&host) {
-                Some(other) => has_login && other.credentials()?.is_none(),
-                None => true,
-            };
-            if keep {
-                chosen.insert(host, one.clone());
-            }
         }
+        let chosen = Chosen::new(&settings)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 settings,
@@ -293,16 +291,21 @@ impl Registries {
         manifest::details(&upstream, image, platform).await
     }
 
-    /// What the Docker engine has to be given to pull `image`; `None` for anonymous.
-    pub async fn pull_auth(&self, image: &ImageRef) -> Option<PullAuth> {
+    /// What the Docker engine has to be given to pull `image`; `None` for anonymous. Exchanged
+    /// credentials hold for as long as a pull may take.
+    ///
+    /// # Errors
+    /// A configured login that cannot be had just now: an anonymous pull would tell less.
+    pub async fn pull_auth(&self, image: &ImageRef) -> Result<Option<PullAuth>, RegistryError> {
         let registry = host::canonical(image.registry());
-        let upstream = self.upstream(&registry).ok()?;
+        let upstream = self.upstream(&registry)?;
         let server_address = if registry == host::HUB {
             host::HUB_LOGIN.to_owned()
         } else {
             registry
         };
-        Some(match upstream.credentials().await? {
+        let credentials = upstream.credentials(PULL_TOTAL).await?;
+        Ok(credentials.map(|credentials| match credentials {
             Credentials::Password { login, password } => PullAuth {
                 username: Some(login),
                 password: Some(password),
@@ -315,15 +318,15 @@ impl Registries {
                 identity_token: Some(token),
                 server_address,
             },
-        })
+        }))
     }
 
-    /// For `GET /api/v1/registries`: the configured registries, and the anonymous `public` ones of
-    /// the kinds that have a place of their own, in the contract's order. Secrets are `[REDACTED]`.
+    /// For `GET /api/v1/registries`: the configured registries, and the anonymous `public` ones
+    /// that are there without settings, in the contract's order. Secrets are `[REDACTED]`.
     pub fn components(&self, agent: Option<&str>) -> Vec<Component> {
         let mut shown: BTreeMap<(&str, &str), Map<String, Value>> = RegistryKind::ALL
-            .into_iter()
-            .filter(|kind| kind.default_url().is_some())
+            .iter()
+            .filter(|kind| kind.is_public())
             .map(|kind| ((kind.as_str(), "public"), Map::new()))
             .collect();
         for one in &self.inner.settings {
@@ -340,8 +343,10 @@ impl Registries {
     /// The name (`type.name`) and API address (`…/v2`) under which a container's model shows the
     /// registry that serves `registry`, if it is configured.
     pub fn configured(&self, registry: &str) -> Option<(String, String)> {
-        let settings = self.inner.chosen.get(&host::canonical(registry))?;
+        let registry = host::canonical(registry);
+        let settings = self.inner.chosen.get(&registry)?;
         let base = settings.base_url().ok()?;
+        let base = base.or_else(|| host::default_base(&registry))?;
         Some((settings.id(), format!("{}v2", base.as_str())))
     }
 
@@ -420,38 +425,64 @@ impl Registries {
             registry: registry.into(),
             detail,
         };
-        let from_settings = |settings: &RegistrySettings| {
-            Ok(Endpoint {
-                registry: registry.to_owned(),
-                base: settings.base_url()?,
-                token_host: settings.token_host()?,
-                credentials: settings.credentials()?,
-                tls: settings.tls()?,
-                configured: true,
-                home: inner.home,
-            })
-        };
+        let unnamed = || misconfigured("its name is no host".to_owned());
         let endpoint = match inner.chosen.get(registry) {
-            Some(settings) => from_settings(settings)
-                .map_err(|error: SettingsError| misconfigured(error.to_string()))?,
+            Some(settings) => self
+                .endpoint(registry, settings)
+                .map_err(|error| misconfigured(error.to_string()))?
+                .ok_or_else(unnamed)?,
             None => Endpoint {
                 registry: registry.to_owned(),
-                base: host::default_base(registry)
-                    .ok_or_else(|| misconfigured("its name is no host".to_owned()))?,
+                base: host::default_base(registry).ok_or_else(unnamed)?,
                 token_host: None,
-                credentials: None,
+                login: Source::Docker(inner.docker.clone()),
                 tls: plimsoll_outbound::Tls::default(),
                 configured: false,
                 home: inner.home,
             },
         };
-        let upstream = Arc::new(Upstream::new(
-            endpoint,
-            inner.docker.clone(),
-            inner.timeout,
-            inner.shared.clone(),
-        ));
+        let upstream = Arc::new(Upstream::new(endpoint, inner.timeout, inner.shared.clone()));
         upstreams.insert(registry.to_owned(), upstream.clone());
         Ok(upstream)
+    }
+
+    /// `None`: `registry` is no host.
+    fn endpoint(
+        &self,
+        registry: &str,
+        settings: &RegistrySettings,
+    ) -> Result<Option<Endpoint>, SettingsError> {
+        let inner = &self.inner;
+        let base = settings.base_url()?;
+        let Some(base) = base.or_else(|| host::default_base(registry)) else {
+            return Ok(None);
+        };
+        let tls = settings.tls()?;
+        let service = settings.auth_url()?;
+        let token_host = service
+            .as_ref()
+            .and_then(|url| url.host_str().map(str::to_owned));
+        let login = match settings.credentials() {
+            Login::Anonymous => Source::Docker(inner.docker.clone()),
+            Login::Known(credentials) => Source::Known(credentials.clone()),
+            Login::Exchanged(key) => Source::Exchanged(Box::new(Exchange::new(
+                registry.into(),
+                settings.id(),
+                key.clone(),
+                service,
+                inner.home,
+                inner.timeout,
+                &tls,
+            ))),
+        };
+        Ok(Some(Endpoint {
+            registry: registry.to_owned(),
+            base,
+            token_host,
+            login,
+            tls,
+            configured: true,
+            home: inner.home,
+        }))
     }
 }

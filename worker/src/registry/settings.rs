@@ -1,108 +1,19 @@
 //! A configured registry, as `DD_REGISTRY_<TYPE>_<NAME>_<KEY>` describes it
 //! (reference/drydock.md section 3, "Registries").
 
-use std::{
-    path::{Path, PathBuf},
-    str::FromStr,
-};
+use std::path::{Path, PathBuf};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use plimsoll_domain::redact::REDACTED;
+use plimsoll_domain::{
+    redact::REDACTED,
+    registry::{Form, RegistryKind},
+};
 use plimsoll_outbound::{Tls, Verify};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use super::host;
-
-/// The types of registry in settings. They differ in where they are and in how their logins are
-/// spelt; all speak the OCI distribution protocol. `Custom` is any other one that does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RegistryKind {
-    Artifactory,
-    Codeberg,
-    Custom,
-    Forgejo,
-    Ghcr,
-    Gitea,
-    Gitlab,
-    Harbor,
-    Hub,
-    Lscr,
-    Nexus,
-    Quay,
-}
-
-impl RegistryKind {
-    pub const ALL: [Self; 12] = [
-        Self::Artifactory,
-        Self::Codeberg,
-        Self::Custom,
-        Self::Forgejo,
-        Self::Ghcr,
-        Self::Gitea,
-        Self::Gitlab,
-        Self::Harbor,
-        Self::Hub,
-        Self::Lscr,
-        Self::Nexus,
-        Self::Quay,
-    ];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Artifactory => "artifactory",
-            Self::Codeberg => "codeberg",
-            Self::Custom => "custom",
-            Self::Forgejo => "forgejo",
-            Self::Ghcr => "ghcr",
-            Self::Gitea => "gitea",
-            Self::Gitlab => "gitlab",
-            Self::Harbor => "harbor",
-            Self::Hub => "hub",
-            Self::Lscr => "lscr",
-            Self::Nexus => "nexus",
-            Self::Quay => "quay",
-        }
-    }
-
-    /// Where such a registry is when its settings do not say; `None` when everyone has their own.
-    pub(super) const fn default_url(self) -> Option<&'static str> {
-        match self {
-            Self::Codeberg => Some("https://codeberg.org"),
-            Self::Ghcr => Some("https://ghcr.io"),
-            Self::Gitlab => Some("https://registry.gitlab.com"),
-            Self::Hub => Some("https://registry-1.docker.io"),
-            Self::Lscr => Some("https://lscr.io"),
-            Self::Quay => Some("https://quay.io"),
-            Self::Artifactory
-            | Self::Custom
-            | Self::Forgejo
-            | Self::Gitea
-            | Self::Harbor
-            | Self::Nexus => None,
-        }
-    }
-
-    const fn default_auth_url(self) -> Option<&'static str> {
-        match self {
-            Self::Gitlab => Some("https://gitlab.com"),
-            _ => None,
-        }
-    }
-}
-
-impl FromStr for RegistryKind {
-    type Err = SettingsError;
-
-    fn from_str(text: &str) -> Result<Self, SettingsError> {
-        let wanted = text.to_ascii_lowercase();
-        Self::ALL
-            .into_iter()
-            .find(|kind| kind.as_str() == wanted)
-            .ok_or(SettingsError::Kind(wanted))
-    }
-}
+use super::{exchange::Key, host};
 
 /// Why a registry's settings cannot be used. Found at start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -119,43 +30,28 @@ pub struct RegistrySettings {
     pub kind: RegistryKind,
     pub name: String,
     /// `http://` here is the only way to plain HTTP, except for loopback registries.
-    pub url: Option<String>,
-    /// Another host that may hand out tokens.
-    pub auth_url: Option<String>,
-    pub login: Option<String>,
-    pub password: Option<SecretString>,
-    pub token: Option<SecretString>,
-    /// base64 of `login:password`, as in Docker's configuration file.
-    pub auth: Option<SecretString>,
-    /// Quay: the robot account `namespace+account`.
-    pub namespace: Option<String>,
-    pub account: Option<String>,
-    pub verify: Verify,
-    pub ca_file: Option<PathBuf>,
-    pub client_cert: Option<PathBuf>,
-    pub client_key: Option<PathBuf>,
+    url: Option<String>,
+    /// Another host that may hand out tokens, or the service that exchanges a key for one.
+    auth_url: Option<String>,
+    login: Login,
+    /// What was given for the login, as it is shown.
+    shown: Vec<(&'static str, Value)>,
+    verify: Verify,
+    ca_file: Option<PathBuf>,
+    client_cert: Option<PathBuf>,
+    client_key: Option<PathBuf>,
+}
+
+/// Who we are at a registry.
+#[derive(Clone, Debug)]
+pub(super) enum Login {
+    Anonymous,
+    Known(Credentials),
+    /// A cloud's key, which the cloud exchanges for credentials that last some hours.
+    Exchanged(Key),
 }
 
 impl RegistrySettings {
-    pub fn new(kind: RegistryKind, name: &str) -> Self {
-        Self {
-            kind,
-            name: name.to_ascii_lowercase(),
-            url: None,
-            auth_url: None,
-            login: None,
-            password: None,
-            token: None,
-            auth: None,
-            namespace: None,
-            account: None,
-            verify: Verify::Certificate,
-            ca_file: None,
-            client_cert: None,
-            client_key: None,
-        }
-    }
-
     /// All registries of the configuration.
     pub fn all(settings: &plimsoll_runtime::Settings) -> Result<Vec<Self>, SettingsError> {
         let instances = settings.registry.iter().flat_map(|(kind, instances)| {
@@ -166,35 +62,110 @@ impl RegistrySettings {
         instances.collect()
     }
 
-    /// `configuration` is the section `registry.<kind>.<name>`.
+    /// `given` is the section `registry.<kind>.<name>`.
     pub fn from_configuration(
         kind: &str,
         name: &str,
-        configuration: &plimsoll_runtime::settings::Registry,
+        given: &plimsoll_runtime::settings::Registry,
     ) -> Result<Self, SettingsError> {
-        let given = configuration.clone();
-        let settings = Self {
-            url: given.url,
-            auth_url: given.authurl,
-            login: given.login.or(given.username),
-            password: given.password.map(|secret| secret.0),
-            token: given.token.map(|secret| secret.0),
-            auth: given.auth.map(|secret| secret.0),
-            namespace: given.namespace,
-            account: given.account,
+        let kind: RegistryKind = kind
+            .parse()
+            .map_err(|()| SettingsError::Kind(kind.to_owned()))?;
+        let name = name.to_ascii_lowercase();
+        let id = format!("{}.{name}", kind.as_str());
+        let keys = given.credential_keys();
+        let form = kind
+            .form(&keys)
+            .map_err(|problem| SettingsError::Invalid(id, problem.to_string()))?;
+        let mut settings = Self {
+            kind,
+            name,
+            url: given.url.clone(),
+            auth_url: given.authurl.clone(),
+            login: Login::Anonymous,
+            shown: shown(given, &keys),
             verify: if given.insecure {
                 Verify::Nothing
             } else {
                 Verify::Certificate
             },
-            ca_file: given.cafile,
-            client_cert: given.clientcert,
-            client_key: given.clientkey,
-            ..Self::new(kind.parse()?, name)
+            ca_file: given.cafile.clone(),
+            client_cert: given.clientcert.clone(),
+            client_key: given.clientkey.clone(),
         };
+        if let Some(form) = form {
+            settings.login = settings.login(form, given)?;
+        }
+        if kind.needs_url() && settings.url.is_none() {
+            return Err(settings.invalid("url is missing"));
+        }
         settings.base_url()?;
-        settings.credentials()?;
+        settings.auth_url()?;
         Ok(settings)
+    }
+
+    /// The settings of `form` are there: [`RegistryKind::form`] has looked.
+    fn login(
+        &self,
+        form: Form,
+        given: &plimsoll_runtime::settings::Registry,
+    ) -> Result<Login, SettingsError> {
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        let secret = |value: &Option<plimsoll_runtime::Secret>| {
+            value
+                .as_ref()
+                .map_or_else(SecretString::default, |s| s.0.clone())
+        };
+        let known = |login: String, password: SecretString| {
+            Ok(Login::Known(Credentials::Password { login, password }))
+        };
+        for (key, value) in [
+            ("password", &given.password),
+            ("token", &given.token),
+            ("apikey", &given.apikey),
+            ("clientsecret", &given.clientsecret),
+            ("accesskeyid", &given.accesskeyid),
+            ("secretaccesskey", &given.secretaccesskey),
+        ] {
+            if value
+                .as_ref()
+                .is_some_and(plimsoll_runtime::Secret::is_empty)
+            {
+                return Err(self.invalid(&format!("{key} is empty")));
+            }
+        }
+        match form {
+            Form::Password => known(text(&given.login), secret(&given.password)),
+            Form::LoginToken => known(text(&given.login), secret(&given.token)),
+            Form::UserToken => known(text(&given.username), secret(&given.token)),
+            Form::Token(login) => known(login.to_owned(), secret(&given.token)),
+            Form::ApiKey(login) => known(login.to_owned(), secret(&given.apikey)),
+            Form::Client => known(text(&given.clientid), secret(&given.clientsecret)),
+            Form::Robot => {
+                let robot = format!("{}+{}", text(&given.namespace), text(&given.account));
+                known(robot, secret(&given.token))
+            }
+            Form::Auth => {
+                let pair = BASE64_STANDARD
+                    .decode(secret(&given.auth).expose_secret().trim())
+                    .ok()
+                    .and_then(|bytes| String::from_utf8(bytes).ok());
+                let pair = pair.as_deref().and_then(|text| text.split_once(':'));
+                let (login, password) =
+                    pair.ok_or_else(|| self.invalid("auth must be base64 of login:password"))?;
+                known(login.to_owned(), password.into())
+            }
+            Form::AwsKey => Key::aws(
+                secret(&given.accesskeyid),
+                secret(&given.secretaccesskey),
+                &text(&given.region),
+            )
+            .map(Login::Exchanged)
+            .map_err(|problem| self.invalid(problem)),
+            Form::GoogleKey => Key::google(&text(&given.clientemail), &secret(&given.privatekey))
+                .map(Login::Exchanged)
+                .map_err(|problem| self.invalid(problem)),
+        }
     }
 
     /// `type.name`.
@@ -202,12 +173,10 @@ impl RegistrySettings {
         format!("{}.{}", self.kind.as_str(), self.name)
     }
 
-    /// Where the API is, without `/v2`.
-    pub(super) fn base_url(&self) -> Result<Url, SettingsError> {
-        let text = match (&self.url, self.kind.default_url()) {
-            (Some(text), _) => text.as_str(),
-            (None, Some(text)) => text,
-            (None, None) => return Err(self.invalid("url is missing")),
+    /// Where the API is, without `/v2`, if the settings say so.
+    pub(super) fn base_url(&self) -> Result<Option<Url>, SettingsError> {
+        let Some(text) = &self.url else {
+            return Ok(None);
         };
         let text = text.trim_end_matches('/');
         let text = text.strip_suffix("/v2").unwrap_or(text);
@@ -215,58 +184,26 @@ impl RegistrySettings {
         if url.query().is_some() || url.path() != "/" {
             return Err(self.invalid("url must have no path: https://host[:port]"));
         }
-        Ok(url)
+        Ok(Some(url))
     }
 
-    pub(super) fn token_host(&self) -> Result<Option<String>, SettingsError> {
+    pub(super) fn auth_url(&self) -> Result<Option<Url>, SettingsError> {
         let text = self.auth_url.as_deref();
-        match text.or(self.kind.default_auth_url()) {
-            Some(text) => {
-                let url = self.parse_url(text, "authurl")?;
-                Ok(url.host_str().map(str::to_owned))
-            }
-            None => Ok(None),
-        }
+        text.map(|text| self.parse_url(text, "authurl")).transpose()
     }
 
-    /// The registry as image references name it.
-    pub(super) fn host(&self) -> Result<String, SettingsError> {
-        Ok(host::canonical(&host::of_url(&self.base_url()?)))
+    /// The registry as image references name it; `None` for all hosts of its type.
+    pub(super) fn host(&self) -> Result<Option<String>, SettingsError> {
+        let url = self.base_url()?;
+        Ok(url.map(|url| host::canonical(&host::of_url(&url))))
     }
 
-    /// `None`: anonymous.
-    pub(super) fn credentials(&self) -> Result<Option<Credentials>, SettingsError> {
-        if let Some(auth) = &self.auth {
-            let pair = BASE64_STANDARD
-                .decode(auth.expose_secret().trim())
-                .ok()
-                .and_then(|bytes| String::from_utf8(bytes).ok());
-            let pair = pair.as_deref().and_then(|text| text.split_once(':'));
-            let (login, password) =
-                pair.ok_or_else(|| self.invalid("auth must be base64 of login:password"))?;
-            return Ok(Some(Credentials::password(login, password)));
-        }
-        let Some(secret) = self.password.as_ref().or(self.token.as_ref()) else {
-            return match self.login {
-                Some(_) => Err(self.invalid("login is set, but neither password nor token")),
-                None => Ok(None),
-            };
-        };
-        let robot = match (&self.namespace, &self.account) {
-            (Some(namespace), Some(account)) => Some(format!("{namespace}+{account}")),
-            _ => None,
-        };
-        let login = match (self.kind, &self.login, robot) {
-            (_, Some(login), _) => login.clone(),
-            (RegistryKind::Quay, None, Some(robot)) => robot,
-            // GitLab takes any name beside a personal, project or job token.
-            (RegistryKind::Gitlab, None, _) => "oauth2".to_owned(),
-            (RegistryKind::Quay, ..) => {
-                return Err(self.invalid("namespace and account are missing"));
-            }
-            _ => return Err(self.invalid("login is missing")),
-        };
-        Ok(Some(Credentials::password(&login, secret.expose_secret())))
+    pub(super) const fn credentials(&self) -> &Login {
+        &self.login
+    }
+
+    pub(super) const fn is_anonymous(&self) -> bool {
+        matches!(self.login, Login::Anonymous)
     }
 
     /// Reads the certificate files.
@@ -287,23 +224,18 @@ impl RegistrySettings {
                 shown.insert(key.to_owned(), value);
             }
         };
-        let text = |value: &Option<String>| value.as_ref().map(|v| json!(v));
-        let secret = |value: &Option<SecretString>| value.as_ref().map(|_| json!(REDACTED));
         let path = |value: &Option<PathBuf>| {
             value
                 .as_deref()
                 .map(Path::display)
                 .map(|p| json!(p.to_string()))
         };
-        let url = self.url.as_deref().or(self.kind.default_url());
+        let url = self.url.as_deref().or(self.kind.url());
         put("url", url.map(|url| json!(url)));
-        put("authurl", text(&self.auth_url));
-        put("login", text(&self.login));
-        put("password", secret(&self.password));
-        put("token", secret(&self.token));
-        put("auth", secret(&self.auth));
-        put("namespace", text(&self.namespace));
-        put("account", text(&self.account));
+        put("authurl", self.auth_url.as_ref().map(|url| json!(url)));
+        for (key, value) in &self.shown {
+            put(key, Some(value.clone()));
+        }
         put(
             "insecure",
             (self.verify == Verify::Nothing).then_some(json!(true)),
@@ -333,6 +265,28 @@ impl RegistrySettings {
     pub(super) fn invalid(&self, why: &str) -> SettingsError {
         SettingsError::Invalid(self.id(), why.to_owned())
     }
+}
+
+/// The settings `keys` as they are shown: those that are no secrets, and that the others are set.
+fn shown(
+    given: &plimsoll_runtime::settings::Registry,
+    keys: &[&'static str],
+) -> Vec<(&'static str, Value)> {
+    let show = |key: &&'static str| {
+        let plain = match *key {
+            "login" => &given.login,
+            "username" => &given.username,
+            "namespace" => &given.namespace,
+            "account" => &given.account,
+            "clientid" => &given.clientid,
+            "region" => &given.region,
+            "clientemail" => &given.clientemail,
+            _ => &None,
+        };
+        let value = plain.as_deref().unwrap_or(REDACTED);
+        (*key, json!(value))
+    };
+    keys.iter().map(show).collect()
 }
 
 /// What we show to a registry.

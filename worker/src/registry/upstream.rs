@@ -14,9 +14,8 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use super::{
-    auth::Auth,
+    auth::{Auth, Source},
     budget::{Budget, Permit, Shared},
-    docker_config::DockerConfig,
     error::RegistryError,
     host,
     limits::{self, Verdict},
@@ -36,7 +35,7 @@ pub(super) struct Endpoint {
     pub registry: String,
     pub base: Url,
     pub token_host: Option<String>,
-    pub credentials: Option<Credentials>,
+    pub login: Source,
     pub tls: Tls,
     /// The owner named it in the settings, so what it redirects to may be at home, too.
     pub configured: bool,
@@ -63,12 +62,7 @@ struct Breaker {
 }
 
 impl Upstream {
-    pub(super) fn new(
-        endpoint: Endpoint,
-        docker: Arc<DockerConfig>,
-        timeout: Duration,
-        shared: Arc<Shared>,
-    ) -> Self {
+    pub(super) fn new(endpoint: Endpoint, timeout: Duration, shared: Arc<Shared>) -> Self {
         let name: Arc<str> = endpoint.registry.as_str().into();
         let local = host::is_loopback(&endpoint.base);
         let proxy = if local {
@@ -97,8 +91,7 @@ impl Upstream {
                 name.clone(),
                 endpoint.base.clone(),
                 endpoint.token_host,
-                endpoint.credentials,
-                docker,
+                endpoint.login,
             ),
             budget: Budget::new(&endpoint.registry),
             base: endpoint.base,
@@ -109,8 +102,22 @@ impl Upstream {
         }
     }
 
-    pub(super) async fn credentials(&self) -> Option<Credentials> {
-        self.auth.credentials().await
+    /// See [`Auth::credentials`].
+    ///
+    /// # Errors
+    /// An exchange of the configured key that brings none.
+    pub(super) async fn credentials(
+        &self,
+        lasting: Duration,
+    ) -> Result<Option<Credentials>, RegistryError> {
+        match self.auth.credentials(lasting).await {
+            Ok(credentials) => Ok(credentials),
+            Err(Failure::Error(error)) => Err(error),
+            Err(Failure::Limited(pause)) => Err(RegistryError::RateLimited {
+                registry: self.name.clone(),
+                until: self.budget.limited(&self.shared, pause).await,
+            }),
+        }
     }
 
     /// `/v2/<path>` of this registry.
@@ -193,9 +200,14 @@ impl Upstream {
         let mut renewed = false;
         loop {
             let authorization = self.auth.header(&self.wire, ask.repository).await?;
-            let reply = self.wire.exchange(ask, authorization.as_ref()).await?;
+            let reply = self
+                .wire
+                .exchange(ask, authorization.as_ref().map(|shown| &shown.value))
+                .await?;
             if reply.status == StatusCode::UNAUTHORIZED && !renewed {
-                self.auth.learn(&reply.headers, ask.repository)?;
+                self.auth
+                    .learn(&reply.headers, ask.repository, authorization.as_ref())
+                    .await?;
                 renewed = true;
                 continue;
             }

@@ -91,12 +91,14 @@ async fn what_docker_login_left_is_used() {
     let list = registries.tags(&(&reference).into(), now()).await;
     assert_eq!(words(&list.expect("a list of tags")), ["1.0.0"]);
 
-    let auth = registries.pull_auth(&reference).await.expect("a login");
+    let auth = registries.pull_auth(&reference).await;
+    let auth = auth.expect("no key to exchange").expect("a login");
     assert_eq!(auth.username.as_deref(), Some(USER));
     assert_eq!(auth.password.expect("a password").expose_secret(), PASSWORD);
     assert_eq!(auth.server_address, registry.host());
     let elsewhere = image("ghcr.io/team/app:1");
-    assert!(registries.pull_auth(&elsewhere).await.is_none());
+    let auth = registries.pull_auth(&elsewhere).await;
+    assert!(auth.expect("no key to exchange").is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -272,6 +274,15 @@ fn components_show_no_secret() {
                 "robot",
                 &[("namespace", "n"), ("account", "a"), ("token", "canary")],
             ),
+            settings(
+                "ecr",
+                "prod",
+                &[
+                    ("accesskeyid", "canary"),
+                    ("secretaccesskey", "canary"),
+                    ("region", "eu-west-1"),
+                ],
+            ),
         ],
         None,
     );
@@ -280,16 +291,33 @@ fn components_show_no_secret() {
     assert_eq!(
         ids,
         [
+            "alicr.public",
             "codeberg.public",
             "custom.mine",
+            "dhi.public",
+            "docr.public",
+            "ecr.prod",
+            "ecr.public",
+            "gar.public",
+            "gcr.public",
             "ghcr.public",
             "ghcr.work",
-            "gitlab.public",
             "hub.public",
+            "ibmcr.public",
             "lscr.public",
+            "mau.public",
+            "ocir.public",
             "quay.public",
-            "quay.robot"
+            "quay.robot",
+            "trueforge.public"
         ]
+    );
+    let ecr = shown.iter().find(|one| one.id() == "ecr.prod");
+    assert_eq!(
+        serde_json::Value::Object(ecr.expect("it is listed").configuration().clone()),
+        serde_json::json!({
+            "accesskeyid": "[REDACTED]", "secretaccesskey": "[REDACTED]", "region": "eu-west-1",
+        })
     );
     let text = format!("{shown:?}");
     assert!(!text.contains("canary"), "{text}");
@@ -313,13 +341,35 @@ fn settings_that_cannot_be_used_are_named() {
         ("harbor", &[("url", "https://a:b@x")][..], "credentials"),
         ("harbor", &[("url", "https://x/path")][..], "path"),
         ("hub", &[("login", "me")][..], "password"),
-        ("hub", &[("password", "secret")][..], "login"),
+        ("hub", &[("password", "canary")][..], "login"),
         ("hub", &[("auth", "%%%")][..], "auth"),
-        ("quay", &[("token", "secret")][..], "namespace"),
+        ("quay", &[("token", "canary")][..], "namespace"),
+        ("hub", &[("region", "canary")][..], "region"),
+        (
+            "ecr",
+            &[("accesskeyid", "canary"), ("region", "x")][..],
+            "secretaccesskey",
+        ),
+        (
+            "ecr",
+            &[
+                ("accesskeyid", "canary"),
+                ("secretaccesskey", "canary"),
+                ("region", "https://x"),
+            ][..],
+            "region",
+        ),
+        (
+            "gcr",
+            &[("clientemail", "a@b"), ("privatekey", "canary")][..],
+            "privatekey",
+        ),
+        ("acr", &[("clientid", "me")][..], "clientsecret"),
+        ("hub", &[("login", "me"), ("password", "")][..], "password"),
     ] {
         let error = check(kind, pairs).expect_err("it cannot be used");
         assert!(error.contains(named), "{error}");
-        assert!(!error.contains("secret"), "{error}");
+        assert!(!error.contains("canary"), "{error}");
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod credentials;
 mod details;
+mod exchange;
 mod limits;
 mod sharing;
 mod tags;
@@ -57,6 +58,16 @@ fn parsed(
             "auth" => section.auth = secret(),
             "namespace" => section.namespace = text(),
             "account" => section.account = text(),
+            "authurl" => section.authurl = text(),
+            "apikey" => section.apikey = secret(),
+            "clientid" => section.clientid = text(),
+            "clientsecret" => section.clientsecret = secret(),
+            "accesskeyid" => section.accesskeyid = secret(),
+            "secretaccesskey" => section.secretaccesskey = secret(),
+            "region" => section.region = text(),
+            "clientemail" => section.clientemail = text(),
+            "privatekey" => section.privatekey = secret(),
+            "cafile" => section.cafile = Some((*value).into()),
             "insecure" => section.insecure = *value == "true",
             _ => panic!("no such key: {key}"),
         }

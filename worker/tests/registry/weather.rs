@@ -10,7 +10,7 @@ use std::{
 };
 
 use plimsoll_support::registry::free_port;
-use plimsoll_worker::registry::{RegistryError, RegistryKind, RegistrySettings};
+use plimsoll_worker::registry::RegistryError;
 use tokio_stream::StreamExt;
 
 use crate::{
@@ -258,17 +258,16 @@ async fn a_certificate_counts_only_when_its_authority_is_configured() {
     let server = tls::serve(&ca, &key, tag_body()).await;
     let url = format!("https://localhost:{}", server.port);
     let app = repository(&format!("localhost:{}/team/app:1", server.port));
-    let mut one = RegistrySettings::new(RegistryKind::Custom, "x");
-    one.url = Some(url.clone());
-
-    let error = registries(vec![one.clone()], None)
+    let unknown = settings("custom", "x", &[("url", &url)]);
+    let error = registries(vec![unknown], None)
         .tags(&app, now())
         .await
         .expect_err("an unknown authority");
     assert!(matches!(error, RegistryError::Tls { .. }), "{error}");
 
-    one.ca_file = Some(ca);
-    let list = registries(vec![one], None).tags(&app, now()).await;
+    let cafile = ca.to_str().expect("a path");
+    let known = settings("custom", "x", &[("url", &url), ("cafile", cafile)]);
+    let list = registries(vec![known], None).tags(&app, now()).await;
     assert_eq!(words(&list.expect("a trusted certificate")), ["1"]);
 
     let insecure = settings("custom", "x", &[("url", &url), ("insecure", "true")]);

@@ -1,13 +1,10 @@
 //! Settings that are each well-formed and yet cannot all be meant.
 
+use plimsoll_domain::registry::RegistryKind;
 use secrecy::ExposeSecret;
 
 use super::leaf::TrustProxy;
-use super::tree::{SameSite, Settings};
-
-/// Registry types that are understood: everything else that speaks the OCI distribution protocol
-/// with a password is `custom`.
-pub const REGISTRY_TYPES: &[&str] = &["custom", "ghcr", "gitlab", "harbor", "hub", "quay"];
+use super::tree::{Registry, SameSite, Settings};
 
 /// What contradicts what, each naming the settings. Names are given without a prefix's variants:
 /// as `PLIMSOLL_…`.
@@ -164,39 +161,67 @@ fn watchers(settings: &Settings, found: &mut Vec<String>) {
 }
 
 fn registries(settings: &Settings, found: &mut Vec<String>) {
-    for (kind, instances) in &settings.registry {
-        if !REGISTRY_TYPES.contains(&kind.as_str()) {
+    for (word, instances) in &settings.registry {
+        let Ok(kind) = word.parse::<RegistryKind>() else {
             found.push(format!(
                 "PLIMSOLL_REGISTRY_{}_…: there is no such type of registry; the types are {}",
-                kind.to_uppercase(),
-                REGISTRY_TYPES.join(", ")
+                word.to_uppercase(),
+                RegistryKind::words().collect::<Vec<_>>().join(", ")
             ));
             continue;
-        }
+        };
         for (name, registry) in instances {
             let prefix = format!(
                 "PLIMSOLL_REGISTRY_{}_{}",
-                kind.to_uppercase(),
+                word.to_uppercase(),
                 name.to_uppercase()
             );
-            if registry.auth.is_some() && registry.login.is_some() {
-                found.push(format!("{prefix}_AUTH and {prefix}_LOGIN: set one of them"));
-            }
-            if registry.login.is_some() && registry.password.is_none() && registry.token.is_none() {
-                found.push(format!("{prefix}_PASSWORD: not set, but _LOGIN is"));
-            }
-            if registry.login.is_none() && registry.password.is_some() {
-                found.push(format!("{prefix}_LOGIN: not set, but _PASSWORD is"));
+            if let Err(problem) = kind.form(&registry.credential_keys()) {
+                let key = problem.key.to_uppercase();
+                found.push(format!("{prefix}_{key}: {}", problem.what));
             }
             if registry.clientcert.is_some() != registry.clientkey.is_some() {
                 found.push(format!(
                     "{prefix}_CLIENTCERT and {prefix}_CLIENTKEY: set both or none"
                 ));
             }
-            if kind == "custom" && registry.url.is_none() {
-                found.push(format!("{prefix}_URL: a custom registry needs its address"));
+            if kind.needs_url() && registry.url.is_none() {
+                found.push(format!(
+                    "{prefix}_URL: a registry of the type {word} needs its address"
+                ));
             }
         }
+    }
+}
+
+impl Registry {
+    /// The credential settings that are set, by name.
+    pub fn credential_keys(&self) -> Vec<&'static str> {
+        let texts = [
+            ("login", &self.login),
+            ("username", &self.username),
+            ("namespace", &self.namespace),
+            ("account", &self.account),
+            ("clientid", &self.clientid),
+            ("region", &self.region),
+            ("clientemail", &self.clientemail),
+        ];
+        let secrets = [
+            ("password", &self.password),
+            ("auth", &self.auth),
+            ("token", &self.token),
+            ("apikey", &self.apikey),
+            ("clientsecret", &self.clientsecret),
+            ("accesskeyid", &self.accesskeyid),
+            ("secretaccesskey", &self.secretaccesskey),
+            ("privatekey", &self.privatekey),
+        ];
+        let texts = texts.iter().filter(|(_, value)| value.is_some());
+        let secrets = secrets.iter().filter(|(_, value)| value.is_some());
+        texts
+            .map(|(key, _)| *key)
+            .chain(secrets.map(|(key, _)| *key))
+            .collect()
     }
 }
 

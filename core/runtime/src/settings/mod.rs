@@ -18,10 +18,11 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-pub use check::REGISTRY_TYPES;
 pub use leaf::{Cron, Millis, Secret, TrustProxy};
 pub use reference::reference;
 pub use tree::*;
+
+use plimsoll_domain::registry::RegistryKind;
 
 use crate::args::CommonArgs;
 use leaf::{Leaf, Setting};
@@ -400,12 +401,12 @@ impl Reader {
     }
 }
 
-/// Drydock has more types of registries: with its prefix they are ignored, with ours they are an
-/// error that `check` words.
+/// A type of registry that neither Drydock nor we know: with its prefix it is ignored, with ours it
+/// is an error that `check` words.
 fn is_foreign_registry(name: &str) -> bool {
     name.strip_prefix("REGISTRY_").is_some_and(|rest| {
         let kind = rest.split('_').next().unwrap_or_default();
-        !REGISTRY_TYPES.contains(&kind.to_ascii_lowercase().as_str())
+        kind.parse::<RegistryKind>().is_err()
     })
 }
 

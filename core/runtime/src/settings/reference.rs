@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use plimsoll_domain::registry::RegistryKind;
+
 use super::leaf::Setting;
 use super::names::{Entry, Kind, MEANINGLESS, Segment};
 use super::notifiers::{NOTIFIER_TYPES, NotifyOptions, is_common};
@@ -63,10 +65,11 @@ pub fn reference() -> String {
     }
     let _ = write!(
         out,
-        "\nTypes of registries: {}.\n\n\
+        "\n## Types of registries\n\n\
+         | Type | Hosts | Logs in with |\n|---|---|---|\n{}\n\
          ## Drydock settings that are ignored\n\n\
          They have no meaning here, or not yet: {}.\n",
-        super::REGISTRY_TYPES.join(", "),
+        registry_types(),
         MEANINGLESS
             .iter()
             .map(|name| match name.strip_suffix('_') {
@@ -86,4 +89,28 @@ fn is_of_every_notifier(entry: &Entry) -> bool {
         [Segment::Fixed("trigger"), Segment::Fixed(kind), Segment::Name, Segment::Fixed(field)]
             if NOTIFIER_TYPES.contains(&kind) && is_common(field)
     )
+}
+
+/// One row for each type.
+fn registry_types() -> String {
+    let mut rows = String::new();
+    for kind in RegistryKind::ALL {
+        let hosts: Vec<String> = kind
+            .hosts()
+            .iter()
+            .map(|host| format!("`{host}`"))
+            .collect();
+        let hosts = match hosts.is_empty() {
+            true => "that of its `url`".to_owned(),
+            false => hosts.join(", "),
+        };
+        let forms: Vec<String> = kind.forms().iter().map(ToString::to_string).collect();
+        let _ = writeln!(
+            rows,
+            "| {} | {hosts} | {} |",
+            kind.as_str(),
+            forms.join("; or ")
+        );
+    }
+    rows
 }

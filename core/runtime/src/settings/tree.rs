@@ -371,22 +371,38 @@ sections! {
     pub struct Registry {
         /// Address of the registry, such as `https://registry.example.org`. `http://` for plain HTTP.
         pub url: Option<String> = None,
-        /// Where tokens are fetched, for registries that keep it apart.
+        /// Where tokens are fetched, for registries that keep it apart. For ecr, gar and gcr the address of the service that exchanges the key for a token; absent, AWS's and Google's own.
         pub authurl: Option<String> = None,
-        /// User name (hub, custom, harbor and their like).
+        /// User name.
         pub login: Option<String> = None,
         /// Password of `login`.
         pub password: Option<Secret> = None,
         /// `login:password` in base64, instead of the two.
         pub auth: Option<Secret> = None,
-        /// User name (ghcr).
+        /// User name, beside an access token.
         pub username: Option<String> = None,
-        /// Access token (ghcr, gitlab, hub, quay).
+        /// Access token.
         pub token: Option<Secret> = None,
-        /// Namespace of a robot account (quay).
+        /// API key.
+        pub apikey: Option<Secret> = None,
+        /// Namespace of a robot account.
         pub namespace: Option<String> = None,
-        /// Name of a robot account (quay).
+        /// Name of a robot account.
         pub account: Option<String> = None,
+        /// Application id of a service principal, or the name of a repository-scoped token.
+        pub clientid: Option<String> = None,
+        /// Password of `clientid`.
+        pub clientsecret: Option<Secret> = None,
+        /// Id of an access key that may call `ecr:GetAuthorizationToken`.
+        pub accesskeyid: Option<Secret> = None,
+        /// Secret of `accesskeyid`.
+        pub secretaccesskey: Option<Secret> = None,
+        /// Region of the registry, such as `eu-west-1`.
+        pub region: Option<String> = None,
+        /// Address of a service account.
+        pub clientemail: Option<String> = None,
+        /// Private key of the service account, PEM. Line ends may be written as a backslash and an n.
+        pub privatekey: Option<Secret> = None,
         /// Certificate authority of the registry, PEM.
         pub cafile: Option<PathBuf> = None,
         /// Our certificate for the registry, PEM.
