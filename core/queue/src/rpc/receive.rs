@@ -95,8 +95,10 @@ impl Queue {
         // Before the listener is asked for: it ends only when nobody has a place.
         let (place, frames) = hub.take_place();
         let mut listening = hub.listen(self);
-        let subscribed = timeout(within, listening.wait_for(|listening| *listening)).await;
-        if !subscribed.is_ok_and(|listening| listening.is_ok()) {
+        let subscribed = timeout(within, listening.wait_for(|listening| *listening))
+            .await
+            .is_ok_and(|listening| listening.is_ok());
+        if !subscribed {
             return Err(RpcError::Unavailable(
                 "Redis cannot be listened to".to_owned(),
             ));
