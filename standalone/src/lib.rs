@@ -10,6 +10,7 @@ mod supervisor;
 use anyhow::Context;
 use plimsoll_api::configuration;
 use plimsoll_app::App;
+use plimsoll_domain::ids::OperationId;
 use plimsoll_runtime::CommonArgs;
 use plimsoll_worker::WorkerSettings;
 use tokio::net::TcpListener;
@@ -59,4 +60,23 @@ pub async fn run(args: &CommonArgs) -> anyhow::Result<()> {
     tokio::task::spawn_blocking(move || drop(services)).await?;
     tracing::info!("stopped");
     ended.map(|_| ())
+}
+
+/// Runs one operation and nothing else, with servers that run elsewhere.
+///
+/// # Errors
+/// Without such servers; and as `plimsoll_worker::assist`.
+pub async fn assist(args: &CommonArgs, operation: OperationId) -> anyhow::Result<()> {
+    let runtime = plimsoll_runtime::init(args, "plimsoll")?;
+    let settings = &runtime.settings;
+    let elsewhere = settings.database.url.is_some() && settings.redis.url.is_some();
+    anyhow::ensure!(
+        elsewhere,
+        "a helper needs DATABASE_URL and REDIS_URL: it shares them with the container it replaces"
+    );
+    let services = Services::claim(settings)?;
+    let (store, queue) = services.connect(settings).await?;
+    let app = App::new(store, queue, plimsoll_runtime::app_settings(settings)?);
+    let worker = WorkerSettings::from_settings(settings)?;
+    plimsoll_worker::assist(app, worker, operation, runtime.shutdown.clone()).await
 }

@@ -1,6 +1,7 @@
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use plimsoll_domain::ids::OperationId;
 use plimsoll_runtime::{CommonArgs, SETTINGS_HELP};
 
 /// Keeps the Docker containers of this host up to date: watches what runs, finds newer images,
@@ -15,8 +16,20 @@ use plimsoll_runtime::{CommonArgs, SETTINGS_HELP};
 #[derive(Parser)]
 #[command(name = "plimsoll", version, max_term_width = 100, after_long_help = SETTINGS_HELP)]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     #[command(flatten)]
     common: CommonArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run one operation and nothing else
+    ///
+    /// For the helper container that is started when the operation is on the container that
+    /// Plimsoll itself runs in.
+    #[command(hide = true)]
+    Assist { operation: OperationId },
 }
 
 fn main() -> ExitCode {
@@ -25,7 +38,12 @@ fn main() -> ExitCode {
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(plimsoll::run(&args.common)));
+        .and_then(|runtime| match args.command {
+            None => runtime.block_on(plimsoll::run(&args.common)),
+            Some(Command::Assist { operation }) => {
+                runtime.block_on(plimsoll::assist(&args.common, operation))
+            }
+        });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -132,7 +132,7 @@ impl Oracle {
             let label = labels.get(OPERATION_LABEL).map(String::as_str);
             let role = match id == old {
                 true => "old",
-                false if is_dependant(&labels) => return None,
+                false if is_beside(&labels) => return None,
                 false if label == Some(operation) => "new",
                 false => return None,
             };
@@ -321,13 +321,13 @@ pub async fn row(database: &Client, operation: Uuid) -> Value {
 }
 
 /// Whether it lives in the namespaces of the operation's container.
-fn is_dependant(labels: &HashMap<String, String>) -> bool {
-    labels
-        .get(ROLE_LABEL)
-        .is_some_and(|role| role == "dependant")
+/// Not one of the operation's own two: one that lives in their namespaces, or a helper.
+fn is_beside(labels: &HashMap<String, String>) -> bool {
+    let role = labels.get(ROLE_LABEL).map(String::as_str);
+    matches!(role, Some("dependant" | "helper"))
 }
 
-/// Those of the operation itself, without the ones that live in their namespaces.
+/// Those of the operation itself, without the ones beside them.
 async fn labelled(docker: &Docker, operation: &str) -> Vec<String> {
     let filters = HashMap::from([("label", vec![format!("{OPERATION_LABEL}={operation}")])]);
     let options = ListContainersOptionsBuilder::default()
@@ -338,7 +338,7 @@ async fn labelled(docker: &Docker, operation: &str) -> Vec<String> {
     listed
         .expect("containers can be listed")
         .into_iter()
-        .filter(|container| !container.labels.as_ref().is_some_and(is_dependant))
+        .filter(|container| !container.labels.as_ref().is_some_and(is_beside))
         .filter_map(|container| container.id)
         .collect()
 }

@@ -22,7 +22,7 @@ use std::{collections::HashMap, time::Duration};
 
 use anyhow::Context;
 use plimsoll_app::App;
-use plimsoll_domain::ids::WatcherRef;
+use plimsoll_domain::ids::{OperationId, WatcherRef};
 pub use settings::WorkerSettings;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -31,7 +31,7 @@ use uuid::Uuid;
 use docker::Engine;
 use jobs::{EngineCapacity, Handlers, JobContext, Outcome, Runner, watch};
 use live::{LiveReads, Sampler, StatsReads};
-use operations::Operations;
+use operations::{Operations, Own};
 use registry::Registries;
 use release_notes::Github;
 use watchers::Watcher;
@@ -120,7 +120,8 @@ pub async fn run(
         registries,
         settings.operations.clone(),
     )
-    .shown_by(watchers.clone());
+    .shown_by(watchers.clone())
+    .inside(Own::here(), settings.helper.clone());
     let capacity = watchers
         .keys()
         .map(|watcher| EngineCapacity {
@@ -156,6 +157,45 @@ pub async fn run(
     }
     tracing::info!("stopped working");
     Ok(())
+}
+
+/// Runs one operation and nothing else: the work of a helper beside a worker that the operation
+/// stops and starts.
+///
+/// # Errors
+/// As [`run`]; and an end before that of the operation, so that the engine starts the helper again.
+pub async fn assist(
+    app: App,
+    settings: WorkerSettings,
+    operation: OperationId,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let registries = Registries::with_options(
+        settings.registries.clone(),
+        Some(app.queue().clone()),
+        settings.registry_options.clone(),
+    )
+    .context("the registries cannot be used")?;
+    let mut engines = HashMap::new();
+    for watcher in &settings.watchers {
+        let engine = Engine::new(watcher.address.clone())
+            .with_context(|| format!("the watcher {} cannot be used", watcher.reference))?;
+        engines.insert(watcher.reference.clone(), engine);
+    }
+    let operations = Operations::new(
+        app.clone(),
+        engines,
+        registries,
+        settings.operations.clone(),
+    );
+    let handlers = Handlers::default().with(jobs::operation::KIND, move |context| {
+        jobs::operation::run(operations.clone(), context)
+    });
+    tracing::info!(%operation, "helping");
+    match jobs::run_single(app, Uuid::now_v7(), operation, handlers, shutdown).await {
+        jobs::Ended::Yes => Ok(()),
+        jobs::Ended::No => anyhow::bail!("the operation {operation} is not over yet"),
+    }
 }
 
 async fn answer_reads(watcher: Watcher, reads: LiveReads, shutdown: CancellationToken) {

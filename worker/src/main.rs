@@ -3,6 +3,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use plimsoll_app::{App, Queue, Store, store::StoreSettings};
+use plimsoll_domain::ids::OperationId;
 use plimsoll_runtime::{CommonArgs, SETTINGS_HELP, Settings};
 use plimsoll_worker::WorkerSettings;
 
@@ -29,6 +30,12 @@ enum Command {
     /// within 20 seconds; a second signal ends it at once. Updates that are cut off are resumed
     /// by any worker.
     Run,
+    /// Run one operation and nothing else
+    ///
+    /// For the helper container that a worker starts when the operation is on the container that
+    /// the worker itself runs in.
+    #[command(hide = true)]
+    Assist { operation: OperationId },
 }
 
 fn main() -> ExitCode {
@@ -39,6 +46,7 @@ fn main() -> ExitCode {
         .map_err(anyhow::Error::from)
         .and_then(|runtime| match args.command {
             Command::Run => runtime.block_on(run(&args.common)),
+            Command::Assist { operation } => runtime.block_on(assist(&args.common, operation)),
         });
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -55,6 +63,14 @@ async fn run(args: &CommonArgs) -> anyhow::Result<()> {
     let worker = WorkerSettings::from_settings(settings)?;
     let app = app(settings)?;
     plimsoll_worker::run(app, worker, runtime.shutdown.clone()).await
+}
+
+async fn assist(args: &CommonArgs, operation: OperationId) -> anyhow::Result<()> {
+    let runtime = plimsoll_runtime::init(args, "plimsoll-worker")?;
+    let settings = &runtime.settings;
+    let worker = WorkerSettings::from_settings(settings)?;
+    let app = app(settings)?;
+    plimsoll_worker::assist(app, worker, operation, runtime.shutdown.clone()).await
 }
 
 fn app(settings: &Settings) -> anyhow::Result<App> {

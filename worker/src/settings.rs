@@ -17,7 +17,7 @@ use crate::{
     compose::{ComposeOptions, Reconciliation, file::Keep},
     docker::{EngineAddress, EngineSettings},
     live::StatsSettings,
-    operations::{OperationSettings, TriggerOptions},
+    operations::{HelperCommand, OperationSettings, TriggerOptions},
     reconcilers::Retention,
     registry::{Options, RegistrySettings},
     release_notes::GithubSettings,
@@ -40,6 +40,8 @@ pub struct WorkerSettings {
     pub log_level: String,
     pub retention: Retention,
     pub stats: StatsSettings,
+    /// How a helper of this process is started; `None` where its servers end with it.
+    pub helper: Option<HelperCommand>,
 }
 
 /// A trigger as it is shown.
@@ -102,6 +104,7 @@ impl WorkerSettings {
                 interval: Duration::from_secs(u64::from(settings.stats.interval.max(1))),
                 history: usize::from(settings.stats.history_size.max(1)),
             },
+            helper: helper(settings),
             log_level: settings.log.level.as_str().to_owned(),
             retention: Retention {
                 operations: Duration::from_secs(
@@ -111,6 +114,12 @@ impl WorkerSettings {
             },
         })
     }
+}
+
+/// A database or a Redis of our own ends with the container that a helper would replace.
+fn helper(settings: &Settings) -> Option<HelperCommand> {
+    let lasting = settings.database.url.is_some() && settings.redis.url.is_some();
+    lasting.then(HelperCommand::here).flatten()
 }
 
 fn watcher_settings(

@@ -41,6 +41,17 @@ statements! {
                             LIMIT $6
                               FOR UPDATE SKIP LOCKED)
               RETURNING id, agent, watcher, spec, operation_id, lease_epoch, takeovers, created_at";
+    /// Takes the job of one operation, under the same rules.
+    CLAIM_ONE = "UPDATE jobs
+                SET takeovers = takeovers + (state = 'running')::integer,
+                    state = 'running', lease_owner = $2, lease_epoch = lease_epoch + 1,
+                    lease_expires_at = now() + make_interval(secs => $3)
+              WHERE id IN (SELECT id FROM jobs
+                            WHERE operation_id = $1
+                              AND ((state = 'queued' AND run_after <= now())
+                                OR (state = 'running' AND lease_expires_at < now()))
+                              FOR UPDATE SKIP LOCKED)
+              RETURNING id, agent, watcher, spec, operation_id, lease_epoch, takeovers, created_at";
     /// Renews many leases at once; answers which are still held.
     RENEW = "UPDATE jobs j
                 SET lease_expires_at = now() + make_interval(secs => $4)
@@ -180,6 +191,23 @@ impl Store {
             .collect::<Result<Vec<_>, _>>()?;
         jobs.sort_by_key(|job| job.created_at);
         Ok(jobs)
+    }
+
+    /// Takes the job of one operation, if it is free.
+    pub async fn claim_operation_job(
+        &self,
+        operation: OperationId,
+        owner: Uuid,
+    ) -> Result<Option<LeasedJob>, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(CLAIM_ONE).await?;
+        let row = client
+            .query_opt(
+                &statement,
+                &[&operation.as_uuid(), &owner, &LEASE_TTL.as_secs_f64()],
+            )
+            .await?;
+        row.map(|row| leased(&row, owner)).transpose()
     }
 
     /// Renews leases of one owner over a reserved connection and answers those still held.

@@ -27,6 +27,7 @@ mod pool;
 pub mod requests;
 pub mod reservations;
 pub mod rolled_back_targets;
+pub mod self_updates;
 pub mod sessions;
 pub mod sightings;
 pub mod tokens;
@@ -67,6 +68,7 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
         journal::STATEMENTS,
         rolled_back_targets::STATEMENTS,
         login_failures::STATEMENTS,
+        self_updates::STATEMENTS,
         sessions::STATEMENTS,
         tokens::STATEMENTS,
         ui_settings::STATEMENTS,

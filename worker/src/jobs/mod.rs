@@ -6,6 +6,7 @@
 mod lease;
 pub mod operation;
 mod runner;
+mod single;
 pub mod watch;
 mod watch_result;
 
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use lease::LeaseGuard;
 pub use runner::{EngineCapacity, Runner};
+pub use single::{Ended, run_single};
 
 /// What a handler works with.
 pub struct JobContext {

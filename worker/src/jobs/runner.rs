@@ -42,7 +42,7 @@ pub struct Runner {
     watchers: Vec<WatcherRef>,
 }
 
-struct Ended {
+pub(super) struct Ended {
     watcher: WatcherRef,
     kind: &'static str,
 }
@@ -169,14 +169,14 @@ impl Runner {
     }
 }
 
-struct Work {
-    app: App,
-    keeper: Keeper,
-    handlers: Handlers,
+pub(super) struct Work {
+    pub(super) app: App,
+    pub(super) keeper: Keeper,
+    pub(super) handlers: Handlers,
 }
 
 impl Work {
-    async fn run(
+    pub(super) async fn run(
         self,
         job: LeasedJob,
         kind: &'static str,
@@ -226,7 +226,7 @@ impl Work {
     }
 }
 
-struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+pub(super) struct AbortOnDrop<T>(pub(super) tokio::task::JoinHandle<T>);
 
 impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {

@@ -336,17 +336,21 @@ impl Program<'_> {
         Ok(())
     }
 
-    /// A worker that stops itself cannot start its successor (reliability.md U1).
+    /// A worker that stops itself cannot start its successor (reliability.md U1). Reached where no
+    /// helper can do it.
     pub(super) fn refuse_own_container(&self, container: &Value) -> Result<(), StepError> {
-        let hostname = std::env::var("HOSTNAME").unwrap_or_default();
-        let id = text(container, "Id");
-        let in_container = std::path::Path::new("/.dockerenv").exists();
-        if in_container && hostname.len() >= 12 && id.starts_with(&hostname) {
-            return Err(StepError::Refused(
-                "Plimsoll's worker runs in it and cannot replace itself".to_owned(),
-            ));
+        if !self.world.own.lives_in(container) {
+            return Ok(());
         }
-        Ok(())
+        let why = match &self.world.helper {
+            Some(_) => "Plimsoll's worker runs in it and cannot do this to itself",
+            None => {
+                "Plimsoll runs in it together with its database, which would stop with it: replace \
+                 the container by hand and keep its data directory, or set DATABASE_URL and \
+                 REDIS_URL to servers that run elsewhere, and Plimsoll updates itself"
+            }
+        };
+        Err(StepError::Refused(why.to_owned()))
     }
 }
 

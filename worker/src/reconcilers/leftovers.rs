@@ -15,7 +15,7 @@ use plimsoll_domain::{
 use super::ReconcileError;
 use crate::{
     docker::{ContainerSummary, Engine, ListFilter},
-    operations::{ROLE_DEPENDANT, run_of},
+    operations::{ROLE_DEPENDANT, is_helper, run_of},
 };
 
 /// What was made later than this after the end was not made by the operation.
@@ -57,7 +57,11 @@ fn is_leftover(operation: &Operation, container: &ContainerSummary, now: DateTim
     let Some(ended) = operation.completed_at else {
         return false;
     };
+    let name = container.names.first().map_or("", String::as_str);
+    let label = container.labels.get(OPERATION_LABEL);
+    let helps = is_helper(name, label.map(String::as_str));
     let survivor = match operation.phase {
+        _ if helps => None,
         Phase::Succeeded => operation.new_container_id.as_deref(),
         Phase::RolledBack => operation.old_container_id.as_deref(),
         // Nothing was made, or an operator has taken over.
@@ -71,7 +75,8 @@ fn is_leftover(operation: &Operation, container: &ContainerSummary, now: DateTim
         .labels
         .get(ROLE_LABEL)
         .is_some_and(|role| role == ROLE_DEPENDANT);
-    let survives = is_dependant || survivor.is_none_or(|id| id == container.id.as_str());
+    let survives =
+        !helps && (is_dependant || survivor.is_none_or(|id| id == container.id.as_str()));
     in_its_time && !survives && now > ended + SETTLE
 }
 

@@ -18,6 +18,7 @@ use plimsoll_domain::{
     container::{ContainerFacts, RegistryFacts},
     ids::{ContainerId, WatcherRef},
     image::ImageRef,
+    spec::OPERATION_LABEL,
     target::is_rollback_name,
 };
 
@@ -27,6 +28,7 @@ use super::{
 };
 use crate::{
     docker::{ContainerSummary, Engine, EngineError, ListFilter},
+    operations::is_helper,
     registry::Registries,
 };
 
@@ -169,7 +171,13 @@ impl Inventory {
     async fn list(&self, statuses: Option<&[&str]>) -> Result<Vec<ContainerSummary>, EngineError> {
         let scope = self.settings.scope.as_ref();
         let label = scope.map(|scope| (scope.key.as_str(), scope.value.as_deref()));
-        self.engine.list(ListFilter { statuses, label }).await
+        let mut listed = self.engine.list(ListFilter { statuses, label }).await?;
+        listed.retain(|container| {
+            let name = container.names.first().map(String::as_str);
+            let label = container.labels.get(OPERATION_LABEL).map(String::as_str);
+            !is_helper(name.unwrap_or_default(), label)
+        });
+        Ok(listed)
     }
 
     /// Images may have got other digests.
@@ -194,7 +202,9 @@ impl Inventory {
         if scope.is_some_and(|scope| !scope.holds(&inspect)) {
             return Ok(Seen::Hidden);
         }
-        if facts::container_name(&inspect).is_some_and(|name| is_rollback_name(&name)) {
+        let label = inspect["Config"]["Labels"][OPERATION_LABEL].as_str();
+        let of_ours = |name: String| is_rollback_name(&name) || is_helper(&name, label);
+        if facts::container_name(&inspect).is_some_and(of_ours) {
             return Ok(Seen::Hidden);
         }
         let image = self
