@@ -14,6 +14,7 @@ pub mod agents;
 pub mod app;
 pub mod audit;
 pub mod auth;
+pub mod authentications;
 pub mod backups;
 pub mod body;
 pub mod bulk_updates;
@@ -55,6 +56,7 @@ pub mod ui_settings;
 pub mod update_operations;
 pub mod update_policies;
 pub mod updates;
+pub mod users;
 pub mod watchers;
 pub mod watches;
 pub mod webhooks;
@@ -76,6 +78,8 @@ pub enum Tag {
     Authentication,
     /// Scoped API tokens.
     Tokens,
+    /// Who may sign in, and what they may do.
+    Users,
     /// The application and its configuration.
     App,
     /// Watched containers, their candidates, updates and ways back.
@@ -106,6 +110,7 @@ type Access = (
     auth::Authentication,
     oidc::Oidc,
     tokens::Tokens,
+    users::Users,
 );
 type Reads = (
     containers::Containers,
@@ -127,6 +132,7 @@ type Components = (
     agents::Agents,
     watchers::Watchers,
     registries::Registries,
+    authentications::Authentications,
     triggers::Triggers,
 );
 type Security = release_notes::ReleaseNotes;
@@ -158,6 +164,7 @@ const fn resources() -> Resources {
         auth::Authentication,
         oidc::Oidc,
         tokens::Tokens,
+        users::Users,
     );
     let commands = (
         actions::Actions,
@@ -191,6 +198,7 @@ const fn resources() -> Resources {
         agents::Agents,
         watchers::Watchers,
         registries::Registries,
+        authentications::Authentications,
         triggers::Triggers,
     );
     let security = release_notes::ReleaseNotes;

@@ -43,6 +43,12 @@ impl Role {
         self >= scope.least_role()
     }
 
+    /// Whether somebody with this role may make, change and remove users with the role `other`:
+    /// owners everybody, admins those below them.
+    pub fn manages(self, other: Self) -> bool {
+        self == Self::Owner || (self == Self::Admin && other < Self::Admin)
+    }
+
     /// Everything the role may do.
     pub fn scopes(self) -> ScopeSet {
         Scope::ALL
@@ -311,6 +317,20 @@ mod tests {
             assert!(pair[0].scopes().is_subset(pair[1].scopes()));
         }
         assert_eq!(Role::Owner.scopes(), ScopeSet::all());
+    }
+
+    #[test]
+    fn nobody_manages_their_equals_but_owners() {
+        for by in Role::ALL {
+            for other in Role::ALL {
+                let expected = match by {
+                    Role::Owner => true,
+                    Role::Admin => matches!(other, Role::Operator | Role::Viewer),
+                    Role::Operator | Role::Viewer => false,
+                };
+                assert_eq!(by.manages(*other), expected, "{by} {other}");
+            }
+        }
     }
 
     #[test]

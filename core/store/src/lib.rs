@@ -6,6 +6,7 @@
 #[macro_use]
 mod statements;
 
+pub mod accounts;
 pub mod agents;
 pub mod audit;
 pub mod automatic_updates;
@@ -46,6 +47,7 @@ pub use pool::{
 /// Every statement of the crate, by name, for the test that prepares them all.
 pub fn all_statements() -> Vec<(&'static str, &'static str)> {
     [
+        accounts::STATEMENTS,
         agents::STATEMENTS,
         audit::STATEMENTS,
         automatic_updates::STATEMENTS,

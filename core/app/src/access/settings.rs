@@ -62,7 +62,7 @@ impl Default for AccessSettings {
 
 impl AccessSettings {
     /// Whether requests without a credential are let in.
-    pub(super) fn lets_everybody_in(&self) -> bool {
+    pub(crate) fn lets_everybody_in(&self) -> bool {
         self.anonymous == AnonymousAccess::Confirmed
             && self.users.is_empty()
             && self.oidc.is_empty()

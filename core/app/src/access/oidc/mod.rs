@@ -211,6 +211,13 @@ impl App {
             .ok_or_else(|| AppError::NotFound("There is no such identity provider".to_owned()))
     }
 
+    /// Whether each login sets the roles of people who come from `issuer`.
+    pub(crate) fn provider_decides_roles(&self, issuer: &str) -> bool {
+        let providers = self.access().settings.oidc.iter();
+        let mut theirs = providers.filter(|provider| provider.issuer.as_str() == issuer);
+        theirs.any(|provider| provider.roles.claim.is_some())
+    }
+
     /// Where signing out goes on for a session that began with `provider`.
     pub(super) async fn provider_logout(&self, provider: &str) -> Option<Url> {
         self.provider(provider).ok()?.logout_url().await
