@@ -4,17 +4,24 @@ use plimsoll_app::Feature;
 use plimsoll_runtime::settings::{self, Settings, TrustProxy};
 use secrecy::SecretString;
 
-use crate::{ApiSettings, MetricsAccess, RateLimitKey, SameSite};
+use crate::{
+    ApiSettings, MetricsAccess, RateLimitKey, SameSite,
+    middleware::cors::{Cors, Origins},
+    tls,
+};
 
 /// What the HTTP side needs.
-pub fn api_settings(settings: &Settings) -> ApiSettings {
+///
+/// # Errors
+/// TLS files that cannot be used.
+pub fn api_settings(settings: &Settings) -> anyhow::Result<ApiSettings> {
     let server = &settings.server;
     let metrics = match (&server.metrics.token, server.metrics.auth) {
         (_, false) => MetricsAccess::Open,
         (Some(token), true) => MetricsAccess::Token(secret(token)),
         (None, true) => MetricsAccess::SignedIn,
     };
-    ApiSettings {
+    Ok(ApiSettings {
         port: settings.listen_address().port(),
         public_url: settings.public_url.clone(),
         trusted_proxies: match server.trustproxy {
@@ -36,8 +43,21 @@ pub fn api_settings(settings: &Settings) -> ApiSettings {
         metrics,
         compression: feature(server.compression.enabled),
         compression_threshold: u64::from(server.compression.threshold),
+        tls: tls::listener(settings)?,
+        cors: cors(&server.cors),
         ..ApiSettings::default()
-    }
+    })
+}
+
+fn cors(cors: &settings::Cors) -> Option<Cors> {
+    let origins = || cors.origin.split(',').map(str::trim);
+    cors.enabled.then(|| Cors {
+        origins: match origins().any(|origin| origin == "*") {
+            true => Origins::All,
+            false => Origins::These(origins().map(str::to_owned).collect()),
+        },
+        methods: cors.methods.clone(),
+    })
 }
 
 fn feature(enabled: bool) -> Feature {

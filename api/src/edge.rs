@@ -1,7 +1,7 @@
 //! What is around every route, in order:
 //!
 //! 1. `/health`, before anything else: probes must not depend on limits.
-//! 2. Context: request id, client address, presented credential.
+//! 2. Questions of other origins' pages, where they may ask. Context: request id, client address, presented credential.
 //! 3. `/api/*` becomes `/api/v1/*` (its alias), `HEAD` becomes `GET`.
 //! 4. Limits on the number of requests, on browsers from elsewhere, on bodies.
 //! 5. The route, with panics caught.
@@ -56,6 +56,11 @@ impl<E: Endpoint<Output = Response>> Endpoint for Edge<E> {
         if request.uri().path() == "/health" && request.method() == Method::GET {
             return Ok(self.health(started).await);
         }
+        let cors = self.state.settings.cors.as_ref();
+        if let Some(answer) = cors.and_then(|cors| cors.preflight(&request)) {
+            return Ok(answer);
+        }
+        let origin = request.headers().get(header::ORIGIN).cloned();
         let context = RequestContext::of(&request, &self.state.settings);
         if let Some(canonical) = canonical(request.uri()) {
             *request.uri_mut() = canonical;
@@ -92,6 +97,9 @@ impl<E: Endpoint<Output = Response>> Endpoint for Edge<E> {
         if gzip {
             response =
                 compress::compress(response, self.state.settings.compression_threshold).await;
+        }
+        if let Some(cors) = cors {
+            cors.describe(origin.as_ref(), response.headers_mut());
         }
         self.record(&method, &path, &context, &response, started);
         Ok(response)

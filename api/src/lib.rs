@@ -17,6 +17,7 @@ mod server;
 mod settings;
 pub mod sockets;
 mod state;
+pub mod tls;
 
 pub use health::Health;
 pub use owner::prepare_access;

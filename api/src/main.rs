@@ -86,7 +86,7 @@ async fn serve(common: &CommonArgs) -> anyhow::Result<()> {
     ));
     plimsoll_api::serve(
         app,
-        configuration::api_settings(settings),
+        configuration::api_settings(settings)?,
         listener,
         runtime.shutdown.clone(),
     )
@@ -111,7 +111,8 @@ async fn healthcheck(common: &CommonArgs) -> anyhow::Result<ExitCode> {
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let loaded = plimsoll_runtime::Settings::load(common, environment)?;
-    let health = plimsoll_api::probe(loaded.settings.listen_address()).await?;
+    let tls = plimsoll_api::tls::probe(&loaded.settings)?;
+    let health = plimsoll_api::probe(loaded.settings.listen_address(), tls).await?;
     println!("{}", health.body);
     Ok(if health.status == 200 {
         ExitCode::SUCCESS

@@ -1,12 +1,15 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
+use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
+use tokio_rustls::TlsConnector;
 
 const DEADLINE: Duration = Duration::from_secs(3);
 const MAX_ANSWER: u64 = 64 * 1024;
@@ -18,9 +21,13 @@ pub struct ProbeAnswer {
     pub body: String,
 }
 
-/// Asks the server that listens on `address` for `/health`: what a container's health check runs.
-pub async fn probe(address: SocketAddr) -> std::io::Result<ProbeAnswer> {
-    let asked = tokio::time::timeout(DEADLINE, ask(reachable(address))).await;
+/// Asks the server that listens on `address` for `/health`, by TLS if there is a configuration for
+/// it: what a container's health check runs.
+pub async fn probe(
+    address: SocketAddr,
+    tls: Option<Arc<ClientConfig>>,
+) -> std::io::Result<ProbeAnswer> {
+    let asked = tokio::time::timeout(DEADLINE, ask(reachable(address), tls)).await;
     asked.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
 }
 
@@ -34,8 +41,22 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-async fn ask(address: SocketAddr) -> std::io::Result<ProbeAnswer> {
-    let mut stream = TcpStream::connect(address).await?;
+async fn ask(address: SocketAddr, tls: Option<Arc<ClientConfig>>) -> std::io::Result<ProbeAnswer> {
+    let stream = TcpStream::connect(address).await?;
+    match tls {
+        None => speak(stream, address).await,
+        Some(tls) => {
+            let name = ServerName::from(address.ip());
+            let stream = TlsConnector::from(tls).connect(name, stream).await?;
+            speak(stream, address).await
+        }
+    }
+}
+
+async fn speak(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    address: SocketAddr,
+) -> std::io::Result<ProbeAnswer> {
     let request = format!("GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();

@@ -8,7 +8,10 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
 };
 use plimsoll_app::App;
 use poem::{
@@ -16,10 +19,13 @@ use poem::{
     http::uri::Scheme,
     web::{LocalAddr, RemoteAddr},
 };
+use rustls::ServerConfig;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{ApiSettings, ApiState, edge};
@@ -92,7 +98,8 @@ where
         let state = state.clone();
         tokio::spawn(async move {
             state.metrics.connections.inc();
-            if let Err(error) = connection(&builder, root, socket, remote, watcher).await {
+            let tls = state.settings.tls.clone();
+            if let Err(error) = serve_one(tls, &builder, root, socket, remote, watcher).await {
                 tracing::debug!(%remote, error, "connection ended");
             }
             state.metrics.connections.dec();
@@ -110,22 +117,62 @@ where
     Ok(())
 }
 
-fn connection<E>(
+async fn serve_one<E>(
+    tls: Option<Arc<ServerConfig>>,
     builder: &auto::Builder<TokioExecutor>,
     root: Arc<E>,
     socket: TcpStream,
     remote: std::net::SocketAddr,
-    watcher: hyper_util::server::graceful::Watcher,
-) -> impl Future<Output = Result<(), String>> + Send
+    watcher: Watcher,
+) -> Result<(), String>
 where
     E: Endpoint<Output = Response> + 'static,
 {
     // A failing option is no reason to refuse the client.
     let _ = socket.set_nodelay(true);
     let local = LocalAddr(socket.local_addr().map(Into::into).unwrap_or_default());
+    let Some(tls) = tls else {
+        return connection(
+            builder,
+            root,
+            socket,
+            (local, Scheme::HTTP),
+            remote,
+            watcher,
+        )
+        .await;
+    };
+    // A handshake is part of the head: who is slow with it waits alone, and not for long.
+    let handshake = TlsAcceptor::from(tls).accept(socket);
+    let stream = tokio::time::timeout(HEAD_DEADLINE, handshake)
+        .await
+        .map_err(|_| "the handshake took too long".to_owned())?
+        .map_err(|error| error.to_string())?;
+    connection(
+        builder,
+        root,
+        stream,
+        (local, Scheme::HTTPS),
+        remote,
+        watcher,
+    )
+    .await
+}
+
+fn connection<E>(
+    builder: &auto::Builder<TokioExecutor>,
+    root: Arc<E>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    (local, scheme): (LocalAddr, Scheme),
+    remote: std::net::SocketAddr,
+    watcher: Watcher,
+) -> impl Future<Output = Result<(), String>> + Send
+where
+    E: Endpoint<Output = Response> + 'static,
+{
     let remote = RemoteAddr(remote.into());
     let service = hyper::service::service_fn(move |request| {
-        let request = Request::from((request, local.clone(), remote.clone(), Scheme::HTTP));
+        let request = Request::from((request, local.clone(), remote.clone(), scheme.clone()));
         let root = root.clone();
         async move {
             let response = root.get_response(request).await;
@@ -133,7 +180,7 @@ where
         }
     });
     let connection = builder
-        .serve_connection_with_upgrades(TokioIo::new(socket), service)
+        .serve_connection_with_upgrades(TokioIo::new(stream), service)
         .into_owned();
     async move { watcher.watch(connection).await.map_err(|e| e.to_string()) }
 }

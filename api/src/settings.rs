@@ -1,9 +1,11 @@
 //! What the API can be told (contract/drydock-app-api.md; reference/drydock.md section 5).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use plimsoll_app::Feature;
 use secrecy::SecretString;
+
+use crate::middleware::cors::Cors;
 
 /// Where a session cookie is sent by a browser that comes from another site.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +65,10 @@ pub struct ApiSettings {
     pub compression: Feature,
     /// Smaller bodies, in bytes, are sent as they are.
     pub compression_threshold: u64,
+    /// What the listener shows, where it speaks TLS itself.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// What pages of other origins may do. `None`: nothing.
+    pub cors: Option<Cors>,
     /// Open connections; more wait.
     pub max_connections: usize,
     /// How long a request's body may take to arrive.
@@ -85,6 +91,8 @@ impl Default for ApiSettings {
             metrics: MetricsAccess::default(),
             compression: Feature::Enabled,
             compression_threshold: 1024,
+            tls: None,
+            cors: None,
             max_connections: 4096,
             body_deadline: Duration::from_secs(30),
         }
@@ -94,8 +102,7 @@ impl Default for ApiSettings {
 impl ApiSettings {
     /// Whether clients use TLS, as far as configuration tells.
     pub fn is_https(&self) -> bool {
-        self.public_url
-            .as_deref()
-            .is_some_and(|url| url.starts_with("https://"))
+        let public = self.public_url.as_deref();
+        self.tls.is_some() || public.is_some_and(|url| url.starts_with("https://"))
     }
 }

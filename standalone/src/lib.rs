@@ -41,8 +41,13 @@ pub async fn run(args: &CommonArgs) -> anyhow::Result<()> {
     // One that fails ends the other: half of Plimsoll must not look like the whole.
     let shutdown = &runtime.shutdown;
     tokio::spawn(plimsoll_api::prepare_access(app.clone(), shutdown.clone()));
-    println!("Plimsoll is ready: http://{}", listener.local_addr()?);
-    let api_settings = configuration::api_settings(&settings);
+    let api_settings = configuration::api_settings(&settings)?;
+    let scheme = if api_settings.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    println!("Plimsoll is ready: {scheme}://{}", listener.local_addr()?);
     let api = plimsoll_api::serve(app.clone(), api_settings, listener, shutdown.clone());
     let worker = plimsoll_worker::run(app, worker_settings, shutdown.clone());
     let ended = tokio::try_join!(

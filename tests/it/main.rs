@@ -13,6 +13,7 @@ mod crashes;
 mod events;
 mod fleet;
 mod garbage;
+mod listener;
 mod lists;
 mod logs;
 mod matrix;

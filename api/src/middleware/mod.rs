@@ -3,6 +3,7 @@
 pub mod body;
 pub mod compress;
 pub mod context;
+pub mod cors;
 pub mod csrf;
 pub mod headers;
 pub mod rate_limit;

@@ -40,7 +40,18 @@ pub fn contradictions(settings: &Settings) -> Vec<String> {
     {
         found.push("PLIMSOLL_SERVER_METRICS_TOKEN: shorter than 16 characters".into());
     }
+    let tls = &settings.server.tls;
+    if tls.enabled && (tls.cert.is_none() || tls.key.is_none()) {
+        found.push("PLIMSOLL_SERVER_TLS_ENABLED: needs PLIMSOLL_SERVER_TLS_CERT and _KEY".into());
+    }
+    if let Some(origin) = strange_origin(&settings.server.cors.origin) {
+        found.push(format!(
+            "PLIMSOLL_SERVER_CORS_ORIGIN: {origin:?} is not an origin such as \
+             https://dash.example.org"
+        ));
+    }
     if settings.server.cookie.samesite == SameSite::None
+        && !tls.enabled
         && settings.server.trustproxy == TrustProxy::None
         && !is_https(&settings.public_url)
     {
@@ -92,6 +103,14 @@ pub fn contradictions(settings: &Settings) -> Vec<String> {
         found.push("PLIMSOLL_UPDATE_POST_START_LIVENESS_GRACE_MS: less than a second".into());
     }
     found
+}
+
+fn strange_origin(origins: &str) -> Option<&str> {
+    let mut origins = origins.split(',').map(str::trim);
+    origins.find(|origin| {
+        let written = |url: url::Url| url.origin().ascii_serialization() == *origin;
+        *origin != "*" && !url::Url::parse(origin).is_ok_and(written)
+    })
 }
 
 fn providers(settings: &Settings, found: &mut Vec<String>) {

@@ -207,6 +207,8 @@ sections! {
         pub name: Option<String> = None,
         /// Reverse proxies whose `X-Forwarded-*` headers are believed.
         pub trustproxy: TrustProxy = TrustProxy::None,
+        pub tls: ServerTls = ServerTls::default(),
+        pub cors: Cors = Cors::default(),
         pub cookie: Cookie = Cookie::default(),
         pub feature: Features = Features::default(),
         pub session: SessionLimits = SessionLimits::default(),
@@ -214,6 +216,24 @@ sections! {
         pub compression: Compression = Compression::default(),
         pub metrics: Metrics = Metrics::default(),
         pub webhook: Webhook = Webhook::default(),
+    }
+
+    pub struct ServerTls {
+        /// Whether the listener itself speaks TLS. Without it, TLS is a proxy's matter.
+        pub enabled: bool = false,
+        /// The certificate and those between it and its authority, PEM. Read at start.
+        pub cert: Option<PathBuf> = None,
+        /// The key of `cert`, PEM.
+        pub key: Option<PathBuf> = None,
+    }
+
+    pub struct Cors {
+        /// Whether pages of other origins may read answers. What they may change with cookies stays nothing.
+        pub enabled: bool = false,
+        /// Those origins, such as `https://dash.example.org`, separated by commas. `*`: all, without cookies.
+        pub origin: String = "*".to_owned(),
+        /// The methods that they may use.
+        pub methods: String = "GET,HEAD,PUT,PATCH,POST,DELETE".to_owned(),
     }
 
     pub struct Cookie {
