@@ -25,6 +25,7 @@ mod replica;
 mod replicas;
 mod rpc;
 mod secrets;
+mod security;
 mod socket;
 mod standalone;
 mod statements;

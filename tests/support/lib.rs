@@ -26,6 +26,7 @@ pub mod registry;
 pub mod server;
 pub mod services;
 mod tar;
+pub mod trivy;
 pub mod wait;
 
 /// Installs the TLS provider that our clients expect. Call it first in a test that speaks HTTP;

@@ -15,6 +15,7 @@ pub mod reconcilers;
 mod registration;
 pub mod registry;
 pub mod release_notes;
+pub mod scan;
 pub mod settings;
 pub mod watchers;
 
@@ -34,6 +35,7 @@ use live::{LiveReads, Sampler, StatsReads};
 use operations::{Operations, Own};
 use registry::Registries;
 use release_notes::Github;
+use scan::Scanner;
 use watchers::Watcher;
 
 /// Watches of one engine that run at the same time.
@@ -68,6 +70,10 @@ pub async fn run(
     }
     let github = Github::new(app.queue().clone(), settings.github.clone());
     let streams = app.queue().stream_host(live::STREAMS)?;
+    let scanner = settings
+        .scan
+        .clone()
+        .map(|settings| Scanner::new(settings, registries.clone()));
     let mut tasks = JoinSet::new();
     tasks.spawn(streams.clone().run(shutdown.clone()));
     tasks.spawn(registration::keep_registered(
@@ -121,6 +127,7 @@ pub async fn run(
         settings.operations.clone(),
     )
     .shown_by(watchers.clone())
+    .scanned_by(scanner.clone())
     .inside(Own::here(), settings.helper.clone());
     let capacity = watchers
         .keys()
@@ -129,6 +136,7 @@ pub async fn run(
             places: vec![
                 (jobs::operation::KIND, settings.concurrency),
                 (watch::KIND, WATCHES),
+                (jobs::scan::KIND, 1),
             ],
         })
         .collect();
@@ -136,15 +144,28 @@ pub async fn run(
         .with(jobs::operation::KIND, move |context| {
             jobs::operation::run(operations.clone(), context)
         })
+        .with(jobs::scan::KIND, {
+            let watchers = watchers.clone();
+            move |context: JobContext| {
+                let watcher = watchers.get(&context.job.watcher).cloned();
+                let scanner = scanner.clone();
+                async move {
+                    match (watcher, scanner) {
+                        (Some(watcher), Some(scanner)) => {
+                            jobs::scan::run(watcher, scanner, context).await
+                        }
+                        (_, None) => Outcome::Failed(jobs::scan::NO_SCANNER.to_owned()),
+                        (None, _) => no_engine(&context),
+                    }
+                }
+            }
+        })
         .with(watch::KIND, move |context: JobContext| {
             let watcher = watchers.get(&context.job.watcher).cloned();
             async move {
                 match watcher {
                     Some(watcher) => watch::run(watcher, context).await,
-                    None => Outcome::Later {
-                        after: Duration::from_secs(5),
-                        why: format!("this worker has no engine named {}", context.job.watcher),
-                    },
+                    None => no_engine(&context),
                 }
             }
         });
@@ -157,6 +178,13 @@ pub async fn run(
     }
     tracing::info!("stopped working");
     Ok(())
+}
+
+fn no_engine(context: &JobContext) -> Outcome {
+    Outcome::Later {
+        after: Duration::from_secs(5),
+        why: format!("this worker has no engine named {}", context.job.watcher),
+    }
 }
 
 /// Runs one operation and nothing else: the work of a helper beside a worker that the operation
@@ -176,6 +204,10 @@ pub async fn assist(
         settings.registry_options.clone(),
     )
     .context("the registries cannot be used")?;
+    let scanner = settings
+        .scan
+        .clone()
+        .map(|settings| Scanner::new(settings, registries.clone()));
     let mut engines = HashMap::new();
     for watcher in &settings.watchers {
         let engine = Engine::new(watcher.address.clone())
@@ -187,7 +219,8 @@ pub async fn assist(
         engines,
         registries,
         settings.operations.clone(),
-    );
+    )
+    .scanned_by(scanner);
     let handlers = Handlers::default().with(jobs::operation::KIND, move |context| {
         jobs::operation::run(operations.clone(), context)
     });

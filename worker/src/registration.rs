@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use chrono::Utc;
 use plimsoll_app::{
     App, AppError,
+    security_runtime::{SecurityTools, ToolStatus},
     store::{
         StoreError,
         components::{self, Component, ComponentKind},
@@ -12,14 +14,16 @@ use plimsoll_app::{
     },
 };
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{registry::Registries, settings::WorkerSettings};
+use crate::{registry::Registries, scan::look, settings::WorkerSettings};
 
 /// Well within the time after which a silent worker counts as gone.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How often it is looked whether the security tools are there.
+const LOOK: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(1);
 /// Workers that ended without a word, and containers that are gone, are forgotten after a week:
 /// replicas that keep copies have looked by then, or start over.
@@ -35,7 +39,7 @@ pub(crate) async fn keep_registered(
     registries: Registries,
     shutdown: CancellationToken,
 ) {
-    let worker = NewWorker {
+    let mut worker = NewWorker {
         id,
         agent: settings.agent.clone(),
         host: host_name(),
@@ -50,7 +54,12 @@ pub(crate) async fn keep_registered(
         }),
     };
     let mut introduced = false;
+    let mut looked: Option<Instant> = None;
     loop {
+        if looked.is_none_or(|at| at.elapsed() >= LOOK) {
+            looked = Some(Instant::now());
+            worker.info["security"] = json!(security_tools(&settings).await);
+        }
         let told = async {
             app.worker_seen(&worker).await?;
             app.note_lost_agents().await?;
@@ -74,6 +83,27 @@ pub(crate) async fn keep_registered(
     }
     if let Err(error) = app.worker_left(&worker).await {
         tracing::debug!(%error, "the worker leaves without a word");
+    }
+}
+
+/// What there is on this machine.
+async fn security_tools(settings: &WorkerSettings) -> SecurityTools {
+    let scanner = match &settings.scan {
+        None => ToolStatus::default(),
+        Some(scan) => {
+            let seen = look(&scan.trivy.command, &["--version"]).await;
+            ToolStatus {
+                enabled: true,
+                command: seen.command,
+                available: Some(seen.available),
+                version: seen.version,
+                server: scan.trivy.server.clone(),
+            }
+        }
+    };
+    SecurityTools {
+        checked_at: Utc::now(),
+        scanner,
     }
 }
 
@@ -123,6 +153,7 @@ pub(crate) async fn keep_house(app: App, shutdown: CancellationToken) {
         let done = async {
             store.expire_workers(FORGET).await?;
             store.forget_removed_containers(FORGET).await?;
+            store.expire_image_reports(FORGET).await?;
             Ok::<_, StoreError>(())
         };
         if let Err(error) = done.await {

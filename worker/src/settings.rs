@@ -21,6 +21,7 @@ use crate::{
     reconcilers::Retention,
     registry::{Options, RegistrySettings},
     release_notes::GithubSettings,
+    scan::{OnFailure, ScanSettings, TrivySettings},
     watchers::{LabelScope, WatcherSettings},
 };
 
@@ -33,6 +34,8 @@ pub struct WorkerSettings {
     pub registries: Vec<RegistrySettings>,
     pub registry_options: Options,
     pub github: GithubSettings,
+    /// `None`: nothing is scanned.
+    pub scan: Option<ScanSettings>,
     pub triggers: Vec<TriggerSettings>,
     pub operations: OperationSettings,
     /// Operations that run at a time against one engine.
@@ -84,6 +87,7 @@ impl WorkerSettings {
             registries: RegistrySettings::all(settings)?,
             registry_options,
             github: GithubSettings::from_settings(settings)?,
+            scan: scan_settings(settings),
             operations: operation_settings(settings, &triggers)?,
             triggers: triggers
                 .iter()
@@ -246,6 +250,24 @@ fn compose_options(trigger: &ComposeTrigger) -> ComposeOptions {
             false => Pinning::AsItIs,
         },
     }
+}
+
+fn scan_settings(settings: &Settings) -> Option<ScanSettings> {
+    let security = &settings.security;
+    let configured::Scanner::Trivy = security.scanner?;
+    Some(ScanSettings {
+        trivy: TrivySettings {
+            command: security.trivy.command.clone(),
+            server: security.trivy.server.clone(),
+            timeout: security.trivy.timeout.0,
+            docker_config: settings.docker.config.clone(),
+        },
+        block: security.block_severity.0.clone(),
+        on_failure: match security.gate.on_failure {
+            configured::OnScanFailure::Block => OnFailure::Block,
+            configured::OnScanFailure::Allow => OnFailure::Allow,
+        },
+    })
 }
 
 fn trigger_settings(name: &str, trigger: &DockerTrigger) -> TriggerSettings {

@@ -25,7 +25,10 @@ use super::{
     page::{Links, List, Page, PageNumber},
     raw::{self, RawJson},
 };
-use crate::auth::{Authorized, perm};
+use crate::{
+    ApiState,
+    auth::{Authorized, perm},
+};
 
 const PATH: &str = "/api/v1/containers";
 
@@ -61,6 +64,7 @@ impl Containers {
     async fn list(
         &self,
         who: Authorized<perm::ContainersRead>,
+        state: ApiState,
         request: &Request,
         /// At most 200; 0 means all.
         limit: Query<Option<PageNumber>>,
@@ -79,7 +83,7 @@ impl Containers {
         maturity: Query<Option<String>>,
         /// Whether to include full lists of vulnerabilities, where there are any.
         #[oai(name = "includeVulnerabilities")]
-        _include_vulnerabilities: Query<Option<String>>,
+        include_vulnerabilities: Query<Option<String>>,
         #[oai(name = "If-None-Match")] if_none_match: Header<Option<String>>,
     ) -> Result<RawJson<List<Container>>, ErrorOf<Reads>> {
         let page = Page::all(limit.0, offset.0);
@@ -97,6 +101,18 @@ impl Containers {
         }
         wanted.fields = fields(request);
         (wanted.limit, wanted.offset) = (whole(page.limit), whole(page.offset));
+        let included = include_vulnerabilities.0.as_deref().map(str::trim);
+        if included.is_some_and(|text| text.eq_ignore_ascii_case("true") || text == "1") {
+            return Ok(with_vulnerabilities(
+                &state,
+                &who,
+                page,
+                &wanted,
+                request.uri(),
+                if_none_match.0.as_deref(),
+            )
+            .await?);
+        }
         Ok(answer(
             &who,
             page,
@@ -149,6 +165,24 @@ fn answer(
     }
     let etag = etag(&found, &tail);
     conditional(&etag, if_none_match, || body(&found, &tail))
+}
+
+/// The same with the lists of vulnerabilities, which are not part of what is kept rendered.
+async fn with_vulnerabilities(
+    state: &ApiState,
+    who: &Authorized<perm::ContainersRead>,
+    page: Page,
+    wanted: &ListQuery,
+    uri: &Uri,
+    if_none_match: Option<&str>,
+) -> Result<RawJson<List<Container>>, ApiError> {
+    let found = containers::page(who.snapshot().clone(), wanted);
+    let tail = tail(&found, page, uri);
+    let etag = etag(&found, &format!("{tail} with vulnerabilities"));
+    let pieces = state.app.with_vulnerabilities(&found.entries).await?;
+    Ok(conditional(&etag, if_none_match, || {
+        joined(pieces.iter().map(|piece| &piece[..]), &tail)
+    }))
 }
 
 /// The body, or 304 where the client has it. Entity tags stand for the content, so they are the
@@ -206,15 +240,19 @@ fn body(found: &containers::Page, tail: &str) -> Bytes {
 }
 
 fn join(entries: &[Arc<inventory::Entry>], tail: &str) -> Bytes {
+    joined(entries.iter().map(|entry| &entry.json[..]), tail)
+}
+
+fn joined<'p>(pieces: impl Iterator<Item = &'p [u8]> + Clone, tail: &str) -> Bytes {
     const HEAD: &[u8] = b"{\"data\":[";
-    let pieces: usize = entries.iter().map(|e| e.json.len() + 1).sum();
-    let mut body = BytesMut::with_capacity(HEAD.len() + pieces + tail.len());
+    let length: usize = pieces.clone().map(|piece| piece.len() + 1).sum();
+    let mut body = BytesMut::with_capacity(HEAD.len() + length + tail.len());
     body.put_slice(HEAD);
-    for (number, entry) in entries.iter().enumerate() {
+    for (number, piece) in pieces.enumerate() {
         if number > 0 {
             body.put_u8(b',');
         }
-        body.put_slice(&entry.json);
+        body.put_slice(piece);
     }
     body.put_slice(tail.as_bytes());
     body.freeze()

@@ -43,6 +43,8 @@ pub mod recent_status;
 pub mod registries;
 pub mod release_notes;
 pub mod rollbacks;
+pub mod scans;
+pub mod security_runtime;
 pub mod server;
 pub mod spec;
 pub mod stats;
@@ -57,6 +59,7 @@ pub mod update_operations;
 pub mod update_policies;
 pub mod updates;
 pub mod users;
+pub mod vulnerabilities;
 pub mod watchers;
 pub mod watches;
 pub mod webhooks;
@@ -90,6 +93,8 @@ pub enum Tag {
     Audit,
     /// Live events.
     Events,
+    /// Scans of images, and what they found.
+    Security,
     /// Calls from other systems.
     Webhooks,
 }
@@ -135,7 +140,12 @@ type Components = (
     authentications::Authentications,
     triggers::Triggers,
 );
-type Security = release_notes::ReleaseNotes;
+type Security = (
+    release_notes::ReleaseNotes,
+    scans::Scans,
+    vulnerabilities::Vulnerabilities,
+    security_runtime::SecurityRuntime,
+);
 type Commands = (
     actions::Actions,
     watches::Watches,
@@ -201,7 +211,12 @@ const fn resources() -> Resources {
         authentications::Authentications,
         triggers::Triggers,
     );
-    let security = release_notes::ReleaseNotes;
+    let security = (
+        release_notes::ReleaseNotes,
+        scans::Scans,
+        vulnerabilities::Vulnerabilities,
+        security_runtime::SecurityRuntime,
+    );
     Merged((core, access, commands, reads, live, components, security))
 }
 

@@ -47,6 +47,8 @@ pub struct Container {
     update_rollback: Option<UpdateRollback>,
     update_operation: Option<OperationSummary>,
     update_eligibility: Option<Any<Value>>,
+    /// `scan` of the image that runs, `updateScan` of the one that an update goes to; absent before any scan.
+    security: Option<Any<Value>>,
     created: Option<Instant>,
     labels: HashMap<String, String>,
     source_repo: Option<String>,

@@ -58,8 +58,9 @@ impl Summary {
                 stopped: (totals.total - totals.running) as u64,
                 updates_available: totals.updates_available as u64,
             },
-            // No scanner looks at containers, so no vulnerability is known.
-            security: SecurityCounts { issues: 0 },
+            security: SecurityCounts {
+                issues: totals.issues as u64,
+            },
             hot_updates: totals.hot as u64,
             mature_updates: totals.mature as u64,
         }))

@@ -30,6 +30,10 @@ pub struct Entry {
     pub kind: UpdateKindName,
     pub semver_diff: SemverDiff,
     pub maturity: Option<MaturityLevel>,
+    /// Whether critical or high vulnerabilities are known.
+    pub issues: bool,
+    /// What was scanned, of the scans that `json` shows, in its order.
+    pub scanned: Vec<String>,
     /// What `sort=age` goes by: since when the update is out, or the container known.
     pub since: DateTime<Utc>,
     xid: i64,
@@ -62,6 +66,12 @@ impl Entry {
             kind: shown.update_kind.kind,
             semver_diff: shown.update_kind.semver_diff,
             maturity: shown.update_maturity_level,
+            issues: shown.security.has_issues(),
+            scanned: [shown.security.scan, shown.security.update_scan]
+                .into_iter()
+                .flatten()
+                .map(|scan| scan.subject().key().to_owned())
+                .collect(),
             since,
             // A copy has no spare room behind it.
             json: Bytes::copy_from_slice(&json),
@@ -102,6 +112,8 @@ pub struct Totals {
     pub updates_available: usize,
     pub hot: usize,
     pub mature: usize,
+    /// With critical or high vulnerabilities.
+    pub issues: usize,
 }
 
 impl Totals {
@@ -117,6 +129,7 @@ impl Totals {
             updates_available: usize::from(entry.update_available),
             hot: usize::from(entry.maturity == Some(MaturityLevel::Hot)),
             mature: usize::from(entry.maturity == Some(MaturityLevel::Mature)),
+            issues: usize::from(entry.issues),
         }
     }
 
@@ -127,6 +140,7 @@ impl Totals {
             updates_available: self.updates_available + other.updates_available,
             hot: self.hot + other.hot,
             mature: self.mature + other.mature,
+            issues: self.issues + other.issues,
         }
     }
 
@@ -138,6 +152,7 @@ impl Totals {
             updates_available: self.updates_available - part.updates_available,
             hot: self.hot - part.hot,
             mature: self.mature - part.mature,
+            issues: self.issues - part.issues,
         }
     }
 

@@ -28,6 +28,8 @@ pub mod recent_status;
 pub mod release_notes;
 pub mod requests;
 pub mod rollbacks;
+pub mod scans;
+pub mod security_runtime;
 mod settings;
 pub mod stats;
 pub mod trigger_runs;

@@ -46,6 +46,8 @@ pub struct AppSettings {
     /// What updates containers. Empty: nothing does.
     pub update_triggers: Vec<UpdateTrigger>,
     pub access: AccessSettings,
+    /// `DD_SECURITY_SCANNER=trivy`
+    pub scanner: Feature,
 }
 
 impl AppSettings {
@@ -73,6 +75,7 @@ impl Default for AppSettings {
             maturity_threshold_days: None,
             update_triggers: AdmissionFacts::default().triggers,
             access: AccessSettings::default(),
+            scanner: Feature::Disabled,
         }
     }
 }

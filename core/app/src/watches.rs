@@ -103,7 +103,7 @@ impl App {
         self.wait_for_jobs(&ids, patience).await
     }
 
-    async fn wait_for_jobs(
+    pub(crate) async fn wait_for_jobs(
         &self,
         ids: &[JobId],
         patience: Duration,

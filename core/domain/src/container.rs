@@ -13,6 +13,7 @@ use crate::labels::ContainerRules;
 use crate::operation::{OperationKind, Phase, Status};
 use crate::policy::UpdatePolicy;
 use crate::redact::EnvVar;
+use crate::security::Reports;
 
 /// What a worker saw when it inspected a container. Contains no secret: `EnvVar` drops them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -334,6 +335,9 @@ pub struct ContainerState {
     pub rolled_back: Option<RolledBackTarget>,
     #[serde(default)]
     pub operation: Option<OperationSummary>,
+    /// What scanners say about its images, whichever they were made of.
+    #[serde(default)]
+    pub reports: Reports,
 }
 
 impl ContainerState {
@@ -349,6 +353,7 @@ impl ContainerState {
             update_detected_at: None,
             rolled_back: None,
             operation: None,
+            reports: Reports::default(),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::acting::{ActingKind, Choice, UpdateTrigger, choose};
 use crate::assessment::{Assessment, MaturityScale, assess};
 use crate::container::ContainerState;
 use crate::iso;
+use crate::security::{ScanReport, ScanStatus, SecurityView};
 use crate::target::is_rollback_name;
 
 /// What stands in the way. The order is that of admission's checks: the first hard one is the
@@ -25,6 +26,7 @@ pub enum BlockerReason {
     TriggerNotIncluded,
     ActiveOperation,
     LastUpdateRolledBack,
+    SecurityScanBlocked,
     ManagedElsewhere,
     SelfUpdateUnavailable,
     Snoozed,
@@ -211,6 +213,20 @@ fn hard(
             .hint("Wait for a newer image, or skip this one"),
         );
     }
+    if let Some(scan) = blocking_scan(state).filter(|_| assessment.raw) {
+        let severities: Vec<&str> = scan.block_severities.iter().map(|s| s.as_str()).collect();
+        blockers.push(
+            Blocker::hard(
+                SecurityScanBlocked,
+                format!(
+                    "The security scan of the update found {} vulnerabilities of severity {}",
+                    scan.blocking_count,
+                    severities.join(" or ")
+                ),
+            )
+            .hint("Wait for a newer image, or set the label dd.security.gate=off"),
+        );
+    }
     if let Some(manager) = state.facts.manager {
         blockers.push(Blocker::hard(
             ManagedElsewhere,
@@ -271,6 +287,16 @@ fn soft(
             format!("The update trigger's threshold is {threshold}"),
         ));
     }
+}
+
+/// The scan of the present target, if what it found bars it.
+fn blocking_scan(state: &ContainerState) -> Option<&ScanReport> {
+    if state.facts.rules.security_gate == Some(false) {
+        return None;
+    }
+    SecurityView::of(&state.reports, &state.facts, state.current_result())
+        .update_scan
+        .filter(|scan| scan.status == ScanStatus::Blocked)
 }
 
 /// Why the present target is barred: it is the one that was tried and rolled back.

@@ -20,6 +20,8 @@ pub enum JobSpec {
         #[serde(default)]
         cause: WatchCause,
     },
+    /// Scan images of these containers, one after the other.
+    Scan { containers: Vec<ContainerId> },
     /// Run the update program of this operation (update or rollback).
     Operation { operation: OperationId },
 }
@@ -28,6 +30,7 @@ impl JobSpec {
     pub const fn kind(&self) -> &'static str {
         match self {
             JobSpec::Watch { .. } => "watch",
+            JobSpec::Scan { .. } => "scan",
             JobSpec::Operation { .. } => "operation",
         }
     }

@@ -95,6 +95,9 @@ pub struct ContainerRules {
     pub webhook_enabled: Option<bool>,
     #[serde(skip_serializing_if = "is_default")]
     pub rollback: RollbackRules,
+    /// Whether what a scan finds in an update's image blocks it; the default is yes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub security_gate: Option<bool>,
     #[serde(skip_serializing_if = "is_default")]
     pub hooks: HookRules,
     /// How long a new container without healthcheck must run to count as good; seconds, at

@@ -29,6 +29,7 @@ pub mod redact;
 pub mod registry;
 pub mod release_notes;
 pub mod schedule;
+pub mod security;
 pub mod spec;
 pub mod stats;
 pub mod tag;

@@ -20,6 +20,7 @@ use crate::labels::TagFamily;
 use crate::link;
 use crate::pattern::Transform;
 use crate::policy::UpdatePolicy;
+use crate::security::SecurityView;
 
 const DEFAULT_ICON: &str = "mdi:docker";
 
@@ -79,6 +80,8 @@ pub struct ContainerView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub update_operation: Option<&'a OperationSummary>,
     pub update_eligibility: Eligibility,
+    #[serde(skip_serializing_if = "SecurityView::is_empty")]
+    pub security: SecurityView<'a>,
     #[serde(with = "iso::option", skip_serializing_if = "Option::is_none")]
     pub created: Option<DateTime<Utc>>,
     pub labels: &'a BTreeMap<String, String>,
@@ -186,6 +189,7 @@ pub fn view<'a>(
         update_rollback: state.rolled_back.as_ref(),
         update_operation: state.operation.as_ref(),
         update_eligibility: evaluate_assessed(state, &assessment, &context.admission),
+        security: SecurityView::of(&state.reports, facts, result.filter(|_| assessment.raw)),
         created: facts.created,
         labels: &facts.labels,
         source_repo: facts

@@ -40,6 +40,7 @@ pub fn app_settings(settings: &Settings) -> Result<AppSettings, ConfigurationErr
             .filter(|days| *days != 7)
             .and_then(|days| u16::try_from(days).ok()),
         update_triggers: update_triggers(settings),
+        scanner: feature(settings.security.scanner.is_some()),
     })
 }
 

@@ -230,7 +230,7 @@ fn an_unknown_setting_of_ours_is_refused_with_the_nearest_name() {
 #[test]
 fn a_foreign_setting_is_ignored_and_mentioned() {
     let loaded = load(&[
-        ("DD_SECURITY_SCANNER", "trivy"),
+        ("DD_SECURITY_BACKEND", "docker"),
         ("DD_REGISTRY_NOPE_X_REGION", "eu"),
         ("DD_TRIGGER_CARRIERPIGEON_X_TOKEN", "t"),
         ("DD_WATCHER_LOCAL_IMGSET_X_TAG_INCLUDE", "t"),

@@ -9,6 +9,7 @@ use plimsoll_domain::{
     ids::{ContainerId, IdentityKey, OperationId, WatcherRef},
     operation::{OperationKind, Phase},
     policy::UpdatePolicy,
+    security::{Reports, ScanReport},
 };
 use tokio_postgres::{Row, types::Json};
 use uuid::Uuid;
@@ -84,7 +85,9 @@ statements! {
                WHERE agent = $1 AND watcher = $2 AND id = ANY ($3) AND NOT removed";
     STATES = "SELECT c.facts, c.identity_key, c.result, c.result_image_id, c.first_seen_at, p.policy,
                      r.recorded_at, r.target_digest, r.reason, r.last_error,
-                     o.id, o.kind, o.phase, o.updated_at, o.from_version, o.to_version
+                     o.id, o.kind, o.phase, o.updated_at, o.from_version, o.to_version,
+                     (SELECT jsonb_agg(i.report ORDER BY i.at DESC) FROM image_reports i
+                       WHERE i.identity_key = c.identity_key AND i.kind = 'scan')
                 FROM containers c
                 LEFT JOIN policies p USING (identity_key)
                 LEFT JOIN rolled_back_targets r USING (identity_key)
@@ -366,6 +369,7 @@ fn state(row: &Row) -> Result<ContainerState, StoreError> {
     let optional = |e: tokio_postgres::Error| StoreError::corrupt("container", cause(&e));
     let result: Option<Json<WatchResult>> = row.try_get(2).map_err(optional)?;
     let policy: Option<Json<UpdatePolicy>> = row.try_get(5).map_err(optional)?;
+    let scans: Option<Json<Vec<ScanReport>>> = row.try_get(16).map_err(optional)?;
     let rolled_back = row
         .get::<_, Option<chrono::DateTime<chrono::Utc>>>(6)
         .map(|recorded_at| RolledBackTarget {
@@ -402,6 +406,9 @@ fn state(row: &Row) -> Result<ContainerState, StoreError> {
         update_detected_at: None,
         rolled_back,
         operation,
+        reports: Reports {
+            scans: scans.map(|Json(value)| value).unwrap_or_default(),
+        },
     })
 }
 

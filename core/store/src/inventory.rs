@@ -14,6 +14,7 @@ use plimsoll_domain::{
     container::{ContainerState, OperationSummary, RolledBackTarget},
     ids::{ContainerId, IdentityKey, OperationId},
     operation::{OperationKind, Phase},
+    security::Reports,
 };
 use serde::de::DeserializeOwned;
 use tokio_postgres::{Row, RowStream};
@@ -32,6 +33,8 @@ macro_rules! state_columns {
          ARRAY(SELECT s.first_seen_at FROM candidate_sightings s
                 WHERE s.identity_key = c.identity_key
                 ORDER BY s.first_seen_at DESC, s.candidate LIMIT 64) AS sightings,
+         (SELECT jsonb_agg(i.report ORDER BY i.at DESC)::text FROM image_reports i
+           WHERE i.identity_key = c.identity_key AND i.kind = 'scan') AS scans,
          r.target_digest, r.reason, r.last_error, r.recorded_at,
          o.id AS operation_id, o.kind, o.phase, o.updated_at AS operation_at,
          o.from_version, o.to_version
@@ -191,6 +194,9 @@ fn state(row: &Row) -> Result<ContainerState, StoreError> {
         update_detected_at: None,
         rolled_back: rolled_back(row),
         operation: operation(row)?,
+        reports: Reports {
+            scans: json(row, "scans")?.unwrap_or_default(),
+        },
     };
     state.update_detected_at = state
         .current_result()

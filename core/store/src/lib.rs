@@ -18,6 +18,7 @@ pub mod events;
 pub mod idempotency;
 pub mod identities;
 pub mod image_details;
+pub mod image_reports;
 pub mod inventory;
 pub mod jobs;
 pub mod journal;
@@ -57,6 +58,7 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
         idempotency::STATEMENTS,
         identities::STATEMENTS,
         image_details::STATEMENTS,
+        image_reports::STATEMENTS,
         inventory::STATEMENTS,
         policies::STATEMENTS,
         sightings::STATEMENTS,

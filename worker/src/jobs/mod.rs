@@ -6,6 +6,7 @@
 mod lease;
 pub mod operation;
 mod runner;
+pub mod scan;
 mod single;
 pub mod watch;
 mod watch_result;

@@ -33,6 +33,7 @@ mod prepare;
 mod program;
 mod prune;
 mod record;
+mod security;
 mod turning;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -64,6 +65,7 @@ use crate::{
     docker::Engine,
     jobs::{JobContext, Outcome},
     registry::Registries,
+    scan::Scanner,
     watchers::Watcher,
 };
 
@@ -138,6 +140,7 @@ struct Inner {
     own: Own,
     /// How it is started as a helper; `None` where there can be none.
     helper: Option<HelperCommand>,
+    scanner: Option<Scanner>,
 }
 
 impl Operations {
@@ -156,6 +159,7 @@ impl Operations {
                 watchers: HashMap::new(),
                 own: Own::default(),
                 helper: None,
+                scanner: None,
             }),
         }
     }
@@ -174,6 +178,14 @@ impl Operations {
         if let Some(inner) = Arc::get_mut(&mut self.inner) {
             inner.own = own;
             inner.helper = helper;
+        }
+        self
+    }
+
+    /// With what looks into the images of updates. Before the first clone.
+    pub fn scanned_by(mut self, scanner: Option<Scanner>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.scanner = scanner;
         }
         self
     }

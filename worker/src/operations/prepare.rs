@@ -70,6 +70,8 @@ impl Program<'_> {
                 return self.is_current(id).await;
             }
         }
+        self.security_gate(&reference, &container, &old_image)
+            .await?;
         let (target, dependants) =
             tokio::join!(self.fetch(&reference), self.dependants_of(&container));
         let (target, dependants) = (target?, dependants?);

@@ -134,6 +134,7 @@ impl Reader<'_, '_> {
                 interval_ms: self.number("rollback.interval", "milliseconds", 1..=86_400_000),
                 gate: self.choice("update.rollback-gate", &[("on", true), ("off", false)]),
             },
+            security_gate: self.choice("security.gate", &[("on", true), ("off", false)]),
             hooks: HookRules {
                 pre: self.text("hook.pre"),
                 post: self.text("hook.post"),

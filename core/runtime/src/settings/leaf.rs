@@ -7,6 +7,7 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use plimsoll_domain::security::Severity;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::names::{Entry, Kind, Segment};
@@ -299,6 +300,40 @@ impl Leaf for Cron {
 
     fn show(&self) -> String {
         self.0.clone()
+    }
+}
+
+/// How bad a vulnerability must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Severities(pub Vec<Severity>);
+
+impl Leaf for Severities {
+    const SYNTAX: &'static str =
+        "`critical`, `high`, `medium`, `low` and `unknown`, with commas; or `none`";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() || text.eq_ignore_ascii_case("none") {
+            return Ok(Self(Vec::new()));
+        }
+        text.split(',')
+            .map(|word| {
+                let word = word.trim();
+                word.parse()
+                    .map_err(|()| format!("{word:?} is not a severity"))
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    fn show(&self) -> String {
+        match self.0.as_slice() {
+            [] => "none".into(),
+            some => some
+                .iter()
+                .map(|severity| severity.as_str().to_ascii_lowercase())
+                .collect::<Vec<_>>()
+                .join(","),
+        }
     }
 }
 

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 use chrono_tz::Tz;
 
-use super::leaf::{Cron, Leaf, Millis, Secret, Setting, TrustProxy, choice};
+use plimsoll_domain::security::Severity;
+
+use super::leaf::{Cron, Leaf, Millis, Secret, Setting, Severities, TrustProxy, choice};
 use super::names::{Entry, Segment};
 use super::notifiers::{self, Notifier};
 
@@ -125,6 +127,16 @@ choice! {
 }
 
 choice! {
+    /// What looks for vulnerabilities.
+    Scanner { Trivy => "trivy" }
+}
+
+choice! {
+    /// What becomes of an update whose image cannot be scanned.
+    OnScanFailure { Block => "block", Allow => "allow" }
+}
+
+choice! {
     /// The largest kind of update that a trigger runs for.
     Threshold {
         All => "all",
@@ -173,6 +185,7 @@ sections! {
         pub stats: Stats = Stats::default(),
         pub outbound: Outbound = Outbound::default(),
         pub release_notes: ReleaseNotes = ReleaseNotes::default(),
+        pub security: Security = Security::default(),
         pub log: Log = Log::default(),
         pub telemetry: Telemetry = Telemetry::default(),
     }
@@ -567,6 +580,29 @@ sections! {
         pub github_token: Option<Secret> = None,
         /// GitHub's API, or that of a GitHub Enterprise server such as `https://git.example.org/api/v3`. The token is sent there only.
         pub github_url: String = "https://api.github.com".into(),
+    }
+
+    pub struct Security {
+        /// What looks for vulnerabilities in images. Absent: nothing does.
+        pub scanner: Option<Scanner> = None,
+        /// Vulnerabilities of these severities in an update's image block the update.
+        pub block_severity: Severities = Severities(vec![Severity::Critical, Severity::High]),
+        pub gate: SecurityGate = SecurityGate::default(),
+        pub trivy: Trivy = Trivy::default(),
+    }
+
+    pub struct SecurityGate {
+        /// What becomes of an update whose image cannot be scanned: `block` fails it before anything is touched.
+        pub on_failure: OnScanFailure = OnScanFailure::Block,
+    }
+
+    pub struct Trivy {
+        /// Trivy's program, where the worker runs. Its own variables, `TRIVY_…`, are passed on to it.
+        pub command: String = "trivy".into(),
+        /// The address of a Trivy server, such as `http://trivy:4954`. Absent: Trivy keeps its database itself.
+        pub server: Option<String> = None,
+        /// Longest time for one image.
+        pub timeout: Millis = Millis::new(120_000),
     }
 
     pub struct Log {
