@@ -17,6 +17,7 @@ mod listener;
 mod lists;
 mod logs;
 mod matrix;
+mod notifications;
 mod oidc;
 mod readme;
 mod reads;

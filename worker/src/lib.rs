@@ -10,6 +10,7 @@ pub mod docker;
 pub mod jobs;
 mod json;
 pub mod live;
+pub mod notify;
 pub mod operations;
 pub mod reconcilers;
 mod registration;
@@ -76,11 +77,14 @@ pub async fn run(
         .map(|settings| Scanner::new(settings, registries.clone()));
     let mut tasks = JoinSet::new();
     tasks.spawn(streams.clone().run(shutdown.clone()));
+    // What is found before the triggers are known would be told to nobody.
+    let introduced = CancellationToken::new();
     tasks.spawn(registration::keep_registered(
         app.clone(),
         id,
         settings.clone(),
         registries.clone(),
+        introduced.clone(),
         shutdown.clone(),
     ));
     tasks.spawn(registration::keep_house(app.clone(), shutdown.clone()));
@@ -114,12 +118,24 @@ pub async fn run(
         .iter()
         .map(|(reference, watcher)| (reference.clone(), watcher.engine().clone()))
         .collect();
-    tasks.spawn(reconcilers::run(
+    tasks.spawn(notify::run(
+        app.clone(),
+        settings.notifiers.clone(),
+        shutdown.clone(),
+    ));
+    let reconciling = reconcilers::run(
         app.clone(),
         engines.clone(),
         settings.retention,
         shutdown.clone(),
-    ));
+    );
+    let (known, ended) = (introduced.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        tokio::select! {
+            () = known.cancelled() => reconciling.await,
+            () = ended.cancelled() => {}
+        }
+    });
     let operations = Operations::new(
         app.clone(),
         engines,
@@ -170,6 +186,10 @@ pub async fn run(
             }
         });
     tracing::info!(worker = %id, engines = settings.watchers.len(), "working");
+    tokio::select! {
+        () = introduced.cancelled() => {}
+        () = shutdown.cancelled() => {}
+    }
     Runner::new(app, id, capacity, handlers).run(shutdown).await;
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {

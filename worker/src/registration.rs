@@ -31,12 +31,13 @@ const FORGET: f64 = 7.0 * 24.0 * 60.0 * 60.0;
 const HOUSEKEEPING: Duration = Duration::from_secs(600);
 
 /// Says that the worker is there until `shutdown`, then that it has left. A database that is away
-/// is waited for.
+/// is waited for. `done` is cancelled once the triggers and registries are known.
 pub(crate) async fn keep_registered(
     app: App,
     id: Uuid,
     settings: WorkerSettings,
     registries: Registries,
+    done: CancellationToken,
     shutdown: CancellationToken,
 ) {
     let mut worker = NewWorker {
@@ -66,6 +67,7 @@ pub(crate) async fn keep_registered(
             if !introduced {
                 introduce(&app, &settings, &registries).await?;
                 introduced = true;
+                done.cancel();
             }
             Ok::<_, AppError>(())
         };

@@ -17,6 +17,7 @@ use crate::{
     compose::{ComposeOptions, Reconciliation, file::Keep},
     docker::{EngineAddress, EngineSettings},
     live::StatsSettings,
+    notify::Trigger,
     operations::{HelperCommand, OperationSettings, TriggerOptions},
     reconcilers::Retention,
     registry::{Options, RegistrySettings},
@@ -37,6 +38,8 @@ pub struct WorkerSettings {
     /// `None`: nothing is scanned.
     pub scan: Option<ScanSettings>,
     pub triggers: Vec<TriggerSettings>,
+    /// Those that notify, ready to be used.
+    pub notifiers: Vec<Trigger>,
     pub operations: OperationSettings,
     /// Operations that run at a time against one engine.
     pub concurrency: usize,
@@ -81,6 +84,13 @@ impl WorkerSettings {
             registry_options.docker_config = Some(directory.join("config.json"));
         }
         let triggers = settings.docker_triggers();
+        let notifiers = settings.trigger.notifiers();
+        let reach = plimsoll_runtime::reach(settings);
+        let usable = notifiers
+            .iter()
+            .map(|configured| Trigger::new(&agent, configured, reach))
+            .collect::<Result<_, _>>()
+            .map_err(anyhow::Error::msg)?;
         Ok(Self {
             agent,
             watchers,
@@ -98,8 +108,9 @@ impl WorkerSettings {
                         .iter()
                         .map(|(name, trigger)| compose_trigger_settings(name, trigger)),
                 )
-                .chain(settings.trigger.notifiers().into_iter().map(shown))
+                .chain(notifiers.iter().map(shown))
                 .collect(),
+            notifiers: usable,
             concurrency: match (settings.update.max_concurrent, settings.worker.concurrency) {
                 (0, concurrency) => usize::from(concurrency.max(1)),
                 (limit, concurrency) => usize::from(limit.min(concurrency.max(1))),
@@ -288,13 +299,13 @@ fn trigger_settings(name: &str, trigger: &DockerTrigger) -> TriggerSettings {
     }
 }
 
-fn shown(notifier: ConfiguredNotifier) -> TriggerSettings {
+fn shown(notifier: &ConfiguredNotifier) -> TriggerSettings {
     // Once more through the mask of all components, which also finds passwords within addresses.
-    let component = Component::new(None, notifier.type_, &notifier.name, notifier.shown);
+    let component = Component::new(None, notifier.type_, &notifier.name, notifier.shown.clone());
     TriggerSettings {
         kind: notifier.type_.to_owned(),
         configuration: Value::Object(component.configuration().clone()),
-        name: notifier.name,
+        name: notifier.name.clone(),
     }
 }
 

@@ -33,6 +33,7 @@ pub mod lines;
 pub mod log;
 pub mod metrics;
 pub mod model;
+pub mod notifications;
 pub mod oidc;
 pub mod operations;
 pub mod page;
@@ -89,6 +90,8 @@ pub enum Tag {
     Containers,
     /// Watchers, registries, triggers and agents as configured.
     Components,
+    /// What triggers are told of.
+    Notifications,
     /// What happened.
     Audit,
     /// Live events.
@@ -139,6 +142,7 @@ type Components = (
     registries::Registries,
     authentications::Authentications,
     triggers::Triggers,
+    notifications::Notifications,
 );
 type Security = (
     release_notes::ReleaseNotes,
@@ -210,6 +214,7 @@ const fn resources() -> Resources {
         registries::Registries,
         authentications::Authentications,
         triggers::Triggers,
+        notifications::Notifications,
     );
     let security = (
         release_notes::ReleaseNotes,

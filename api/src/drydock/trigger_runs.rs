@@ -2,16 +2,20 @@ use plimsoll_app::{
     outcomes::Outcome,
     trigger_runs::{TriggerPath, TriggerRun},
 };
+use poem::http::StatusCode;
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
     param::{Header, Path},
     payload::Json,
+    types::Any,
 };
+use serde_json::{Value, json};
 
 use super::{
     Tag,
-    error::ErrorOf,
-    operations::{AcceptedHeaders, OperationAccepted, caller, failed},
+    body::LenientJson,
+    error::{ApiError, ErrorOf},
+    operations::{AcceptedHeaders, OperationAccepted, caller, failed, plain_caller},
     prefer::Preference,
 };
 use crate::{
@@ -21,10 +25,11 @@ use crate::{
     middleware::context::RequestContext,
 };
 
-/// `POST /api/v1/containers/{id}/triggers/{type}/{name}` and the form for agents.
+/// `POST /api/v1/containers/{id}/triggers/{type}/{name}`, `POST /api/v1/triggers/{type}/{name}`, and
+/// the forms for agents.
 pub struct TriggerRuns;
 
-error_set!(pub Running = 400, 404, 409, 422);
+error_set!(pub Running = 400, 404, 409, 413, 415, 422);
 
 /// Nothing more is to be said.
 #[derive(Object)]
@@ -116,6 +121,68 @@ impl TriggerRuns {
         };
         run(&state, &who, &context, (&id, path), (prefer.0, key.0)).await
     }
+
+    /// Run a trigger with a container
+    ///
+    /// The body is the container, with at least an `id`; it need not exist. A trigger of type
+    /// `docker` or `dockercompose` needs one that does, and updates it.
+    #[oai(
+        path = "/triggers/:type/:name",
+        method = "post",
+        operation_id = "runTrigger",
+        tag = "Tag::Components"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    async fn run_with(
+        &self,
+        who: Authorized<perm::TriggersRun>,
+        state: ApiState,
+        context: RequestContext,
+        #[oai(name = "type")] type_: Path<String>,
+        name: Path<String>,
+        /// `wait=N` (seconds) or `respond-async`
+        #[oai(name = "Prefer")]
+        prefer: Header<Option<String>>,
+        body: LenientJson<Any<Value>>,
+    ) -> Result<TriggerAnswer, ErrorOf<Running>> {
+        let path = TriggerPath {
+            type_: &type_,
+            name: &name,
+            agent: None,
+        };
+        run_with(&state, &who, &context, path, (prefer.0, body)).await
+    }
+
+    /// Run a trigger of an agent with a container
+    ///
+    /// As for the installation's own triggers.
+    #[oai(
+        path = "/triggers/:type/:name/:agent",
+        method = "post",
+        operation_id = "runAgentTrigger",
+        tag = "Tag::Components"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    async fn run_with_of_agent(
+        &self,
+        who: Authorized<perm::TriggersRun>,
+        state: ApiState,
+        context: RequestContext,
+        #[oai(name = "type")] type_: Path<String>,
+        name: Path<String>,
+        agent: Path<String>,
+        /// `wait=N` (seconds) or `respond-async`
+        #[oai(name = "Prefer")]
+        prefer: Header<Option<String>>,
+        body: LenientJson<Any<Value>>,
+    ) -> Result<TriggerAnswer, ErrorOf<Running>> {
+        let path = TriggerPath {
+            type_: &type_,
+            name: &name,
+            agent: Some(&agent),
+        };
+        run_with(&state, &who, &context, path, (prefer.0, body)).await
+    }
 }
 
 async fn run(
@@ -130,19 +197,50 @@ async fn run(
     let agent = agent.map(|agent| format!("/{agent}")).unwrap_or_default();
     let target = format!("POST /containers/{id}/triggers/{type_}/{name}{agent}");
     let caller = caller(who.principal(), context, key.as_deref(), &target, "")?;
+    let ran = state.app.run_trigger(id, trigger, &caller).await?;
+    let failure = format!("Error when running trigger (type={type_}, name={name})");
+    answer(state, ran, failure, &preference).await
+}
+
+async fn run_with(
+    state: &ApiState,
+    who: &Authorized<perm::TriggersRun>,
+    context: &RequestContext,
+    trigger: TriggerPath<'_>,
+    (prefer, body): (Option<String>, LenientJson<Any<Value>>),
+) -> Result<TriggerAnswer, ErrorOf<Running>> {
+    let preference = Preference::parse(prefer.as_deref());
+    let caller = plain_caller(who.principal(), context);
+    let body = body.0.map_or(Value::Null, |body| body.0);
+    let ran = state.app.run_trigger_with(trigger, &body, &caller).await?;
+    let failure = format!(
+        "Error when running trigger {}.{}",
+        trigger.type_, trigger.name
+    );
+    answer(state, ran, failure, &preference).await
+}
+
+/// `failure` is the contract's text for a trigger that ran and failed.
+async fn answer(
+    state: &ApiState,
+    ran: TriggerRun,
+    failure: String,
+    preference: &Preference,
+) -> Result<TriggerAnswer, ErrorOf<Running>> {
     let done = || TriggerAnswer::Done(Json(TriggerDone {}), preference.applied());
-    let operation = match state.app.run_trigger(id, trigger, &caller).await? {
+    let operation = match ran {
         TriggerRun::Done => return Ok(done()),
+        TriggerRun::Failed(reason) => {
+            let error = ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, failure);
+            return Err(error.with_details(json!({ "reason": reason })).into());
+        }
         TriggerRun::Operation(operation) => operation,
     };
     match state.app.outcome(operation, preference.patience).await? {
         Outcome::Succeeded { .. } => Ok(done()),
-        Outcome::Ended(operation) => {
-            let message = format!("Error when running trigger (type={type_}, name={name})");
-            Err(failed(message, &operation).into())
-        }
+        Outcome::Ended(operation) => Err(failed(failure, &operation).into()),
         Outcome::Running => {
-            let headers = AcceptedHeaders::of(operation, &preference);
+            let headers = AcceptedHeaders::of(operation, preference);
             Ok(TriggerAnswer::Accepted(
                 Json(OperationAccepted {
                     message: "Trigger accepted".to_owned(),

@@ -4,6 +4,7 @@
 pub mod access;
 pub mod actions;
 pub mod agents;
+mod announcements;
 pub mod audit;
 pub mod authentications;
 mod automatic_updates;
@@ -21,6 +22,8 @@ pub mod groups;
 pub mod inventory;
 mod live;
 pub mod log;
+pub mod notifications;
+mod notifier_runs;
 pub mod observations;
 pub mod outcomes;
 pub mod previews;

@@ -22,7 +22,10 @@ pub use plimsoll_store::{
     image_details::{ImageDetails, ImageKey},
 };
 
-use crate::{App, AppError};
+use crate::{
+    App, AppError,
+    announcements::{self, Listeners},
+};
 
 /// What one look at an engine showed.
 #[derive(Clone, Debug, Default)]
@@ -200,11 +203,20 @@ async fn record(
         .collect();
     let new: HashSet<(IdentityKey, String)> =
         sightings::record(tx, &sighted).await?.into_iter().collect();
+    let listeners = Listeners::of(tx).await?;
+    if listeners.want_repetition() {
+        let all: Vec<&str> = outcomes.iter().map(|one| one.facts.id.as_str()).collect();
+        let states = containers::states(tx, &all).await?;
+        announcements::available(tx, &listeners, &states, context, true).await?;
+    }
     if changed.is_empty() {
         return Ok(0);
     }
     let ids: Vec<&str> = changed.iter().map(ContainerId::as_str).collect();
     let states = containers::states(tx, &ids).await?;
+    if !listeners.want_repetition() {
+        announcements::available(tx, &listeners, &states, context, true).await?;
+    }
     let mut told = Vec::with_capacity(states.len());
     let mut found = Vec::new();
     for state in &states {

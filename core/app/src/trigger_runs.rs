@@ -19,10 +19,12 @@ pub struct TriggerPath<'a> {
 }
 
 /// What running a trigger came to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum TriggerRun {
     /// It has done what it does.
     Done,
+    /// It could not; why.
+    Failed(String),
     /// It updates the container: this operation does it.
     Operation(OperationId),
 }
@@ -48,8 +50,7 @@ impl App {
         let state = &entry.state;
         match ActingKind::parse(trigger.type_) {
             Some(kind) => self.run_acting(kind, state, trigger, caller).await,
-            // A type that notifies is run here.
-            None => Err(AppError::NotFound(NOT_FOUND.to_owned())),
+            None => self.run_notifier(&entry, trigger).await,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Which triggers act on a container (contract/drydock-container-api.md, "Get all triggers
 //! associated to the container").
 
-use plimsoll_domain::container::ContainerFacts;
+use plimsoll_domain::{acting::ActingKind, container::ContainerFacts};
 
 use crate::{App, AppError, components::Component};
 
@@ -15,12 +15,15 @@ impl App {
     }
 }
 
-/// A trigger acts on containers of its own agent, if it is included, where the container includes
-/// any, and not excluded.
+/// A trigger acts on containers of its own agent, and this installation's own notifiers tell of
+/// those of agents too; if it is included, where the container includes any, and not excluded.
 fn acts_on(trigger: &Component, facts: &ContainerFacts) -> bool {
     let rules = &facts.rules;
     let listed = |list: &Option<String>| list.as_deref().map(|list| names(list, trigger));
-    trigger.agent.as_deref() == facts.watcher.agent_name()
+    let notifies = ActingKind::parse(&trigger.type_).is_none();
+    let is_near = trigger.agent.as_deref() == facts.watcher.agent_name()
+        || (notifies && trigger.agent.is_none());
+    is_near
         && listed(&rules.trigger_include).unwrap_or(true)
         && !listed(&rules.trigger_exclude).unwrap_or(false)
 }

@@ -21,6 +21,8 @@ pub mod iso;
 pub mod job;
 pub mod labels;
 pub mod link;
+pub mod message;
+pub mod notification;
 pub mod operation;
 pub mod pattern;
 pub mod policy;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, Response, redirect};
+use reqwest::{Client, ClientBuilder, Response, redirect};
 
 use crate::{
     reach::{Guarded, Reach},
@@ -38,6 +38,10 @@ pub struct Line {
 /// A client that follows no redirect and reaches `reach` only, where names are resolved: check an
 /// address that is written in the URL itself with [`crate::check_literal`].
 pub fn client(reach: Reach, tls: &Tls, line: Line) -> reqwest::Result<Client> {
+    builder(reach, tls, line).build()
+}
+
+pub(crate) fn builder(reach: Reach, tls: &Tls, line: Line) -> ClientBuilder {
     let mut builder = Client::builder()
         .user_agent(concat!("plimsoll/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
@@ -62,7 +66,7 @@ pub fn client(reach: Reach, tls: &Tls, line: Line) -> reqwest::Result<Client> {
     if line.proxy == Proxy::Never {
         builder = builder.no_proxy();
     }
-    builder.build()
+    builder
 }
 
 /// Why a body was not read.

@@ -12,6 +12,6 @@ mod tls;
 
 pub use client::{BodyError, CONNECTIONS, HEADERS, Line, Proxy, TOTAL, client, read_body};
 pub use outbound::{Answer, Ask, Outbound, OutboundError};
-pub use reach::{Denied, Reach, check_literal};
+pub use reach::{Denied, Reach, check_literal, resolve};
 pub use reqwest::{Client, Error, Request, Response};
 pub use tls::{Roots, Tls, Verify};

@@ -9,7 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use url::Url;
 
 use crate::{
-    client::{BodyError, HEADERS, Line, Proxy, client, read_body},
+    client::{BodyError, HEADERS, Line, Proxy, builder, read_body},
     reach::{Denied, Reach, check_literal},
     tls::Tls,
 };
@@ -24,6 +24,7 @@ pub struct Outbound {
     reach: Reach,
     line: Line,
     tls: Tls,
+    proxy: Option<Url>,
     own: OnceLock<Client>,
     foreign: OnceLock<Client>,
 }
@@ -151,8 +152,19 @@ impl Outbound {
                 timeout: timeout.clamp(Duration::from_millis(1), crate::TOTAL),
             },
             tls,
+            proxy: None,
             own: OnceLock::new(),
             foreign: OnceLock::new(),
+        }
+    }
+
+    /// Sends everything through this proxy instead of the environment's. What it connects to is
+    /// then the proxy's choice, except for addresses that are written in the URL itself.
+    #[must_use]
+    pub fn through(self, proxy: Url) -> Self {
+        Self {
+            proxy: Some(proxy),
+            ..self
         }
     }
 
@@ -216,10 +228,16 @@ impl Outbound {
         if let Some(client) = place.get() {
             return Ok(client);
         }
-        let made = match at_home {
-            true => client(self.reach, &self.tls, self.line),
-            false => client(self.reach, &self.tls.for_strangers(), self.line),
+        let mut made = match at_home {
+            true => builder(self.reach, &self.tls, self.line),
+            false => builder(self.reach, &self.tls.for_strangers(), self.line),
         };
+        if let Some(proxy) = &self.proxy {
+            let proxy = reqwest::Proxy::all(proxy.clone())
+                .map_err(|_| OutboundError::Misconfigured("the proxy cannot be used".to_owned()))?;
+            made = made.proxy(proxy);
+        }
+        let made = made.build();
         let made = made.map_err(|error| OutboundError::Misconfigured(error.to_string()))?;
         Ok(place.get_or_init(|| made))
     }

@@ -50,6 +50,23 @@ impl Resolve for Guarded {
     }
 }
 
+/// The addresses of `host` that may be connected to, for protocols other than HTTP. Connect to one
+/// of these and not to the name, which may mean something else a moment later.
+///
+/// # Errors
+/// A name that means nothing, or only addresses out of reach.
+pub async fn resolve(host: &str, port: u16, reach: Reach) -> std::io::Result<Vec<SocketAddr>> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let found = tokio::net::lookup_host((bare, port)).await?;
+    let (allowed, denied): (Vec<SocketAddr>, Vec<SocketAddr>) =
+        found.partition(|address| denied(address.ip(), reach).is_none());
+    match (allowed.is_empty(), denied.first()) {
+        (true, Some(first)) => Err(std::io::Error::other(Denied(first.ip()))),
+        (true, None) => Err(std::io::Error::other("its name has no address")),
+        (false, _) => Ok(allowed),
+    }
+}
+
 /// In the source chain of a connection error.
 #[derive(Debug, thiserror::Error)]
 #[error("its address {0} is one that Plimsoll does not connect to")]

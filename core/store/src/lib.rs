@@ -24,6 +24,7 @@ pub mod jobs;
 pub mod journal;
 pub mod login_failures;
 mod migrate;
+pub mod notifications;
 pub mod policies;
 mod pool;
 pub mod requests;
@@ -60,6 +61,7 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
         image_details::STATEMENTS,
         image_reports::STATEMENTS,
         inventory::STATEMENTS,
+        notifications::STATEMENTS,
         policies::STATEMENTS,
         sightings::STATEMENTS,
         watchers::STATEMENTS,

@@ -14,6 +14,7 @@ use plimsoll_app::store::{
 use plimsoll_domain::{
     ids::ContainerId,
     image::ImageRef,
+    notification::Rule,
     operation::{OperationKind, Phase},
     recovery::Action,
 };
@@ -161,6 +162,15 @@ impl Program<'_> {
         }
         if matches!(phase, Phase::Succeeded | Phase::RolledBack) {
             self.audit_dependants(tx).await?;
+        }
+        let news = match phase {
+            Phase::Succeeded => Some(Rule::UpdateApplied),
+            Phase::Failed | Phase::RolledBack | Phase::RollbackFailed => Some(Rule::UpdateFailed),
+            _ => None,
+        };
+        if let Some(rule) = news.filter(|_| is_update) {
+            let app = &self.world.app;
+            app.tell_of_operation(tx, operation, rule, error).await?;
         }
         match phase {
             Phase::HealthGatePassed if is_update => {

@@ -18,6 +18,8 @@ pub struct Retention {
     pub events: Duration,
     /// And at most about so many.
     pub max_events: i64,
+    /// Messages that were delivered or given up.
+    pub messages: Duration,
 }
 
 impl Default for Retention {
@@ -29,6 +31,7 @@ impl Default for Retention {
             jobs: DAY,
             events: DAY,
             max_events: 1_000_000,
+            messages: DAY * 30,
         }
     }
 }
@@ -44,5 +47,6 @@ pub(super) async fn expire(app: &App, retention: &Retention) -> Result<(), Recon
         .expire_events(retention.events.as_secs_f64(), retention.max_events)
         .await?;
     store.expire_idempotency_keys().await?;
+    store.expire_messages(retention.messages).await?;
     Ok(())
 }

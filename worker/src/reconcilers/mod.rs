@@ -28,6 +28,8 @@ use crate::docker::{Engine, EngineError};
 const AFTERCARE: Duration = Duration::from_secs(5);
 /// Between looks for leftover containers.
 const LEFTOVERS: Duration = Duration::from_secs(20);
+/// Between looks for updates that a policy let through, and for agents that are gone.
+const NEWS: Duration = Duration::from_secs(10);
 /// Between looks at everything else.
 const SWEEP: Duration = Duration::from_secs(10 * 60);
 
@@ -82,6 +84,7 @@ pub async fn run(
             tasks.spawn(keep_tending(task, place));
         }
     }
+    tasks.spawn(keep_announcing(app.clone()));
     tasks.spawn(keep_expiring(app, retention));
     shutdown.cancelled().await;
 }
@@ -98,6 +101,20 @@ async fn keep_tending(task: Task, (app, watcher, engine): (App, WatcherRef, Engi
         };
         if let Err(error) = tended {
             tracing::debug!(%error, ?task, "could not reconcile");
+        }
+    }
+}
+
+/// What is news by the clock alone: no watch and no operation tells of it.
+async fn keep_announcing(app: App) {
+    let mut tick = interval(NEWS);
+    loop {
+        tick.tick().await;
+        if let Err(error) = app.announce_ripe_updates().await {
+            tracing::debug!(%error, "could not look for updates that became available");
+        }
+        if let Err(error) = app.tell_of_silent_agents().await {
+            tracing::debug!(%error, "could not look for agents that are gone");
         }
     }
 }

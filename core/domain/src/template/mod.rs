@@ -88,6 +88,14 @@ impl Template {
         })
     }
 
+    /// The template of no text.
+    pub const fn empty() -> Self {
+        Self {
+            source: String::new(),
+            parts: Vec::new(),
+        }
+    }
+
     /// The template as it was written.
     pub fn source(&self) -> &str {
         &self.source

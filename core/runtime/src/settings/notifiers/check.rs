@@ -113,7 +113,7 @@ impl Check<'_> {
             }
             NotifierKind::Mock(_) => {}
             NotifierKind::Mqtt(own) => {
-                let schemes = &["mqtt", "mqtts", "tcp", "tls", "ws", "wss"];
+                let schemes = &["mqtt", "mqtts", "tcp", "tls"];
                 self.address("URL", own.url.as_deref(), schemes);
                 if own.topic.is_empty() || own.topic.contains(['#', '+']) {
                     self.say("TOPIC", "a topic to publish to has no `#` or `+`");

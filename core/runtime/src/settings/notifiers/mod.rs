@@ -90,7 +90,7 @@ sections! {
         pub simplebody: Template = template("Container ${container.name} running with ${container.updateKind.kind} ${container.updateKind.localValue} can be updated to ${container.updateKind.kind} ${container.updateKind.remoteValue}${container.result && container.result.link ? \"\\n\" + container.result.link : \"\"}"),
         /// Title of a batch or digest.
         pub batchtitle: Template = template("${containers.length} updates available"),
-        /// Whether a message about an update is taken back once the update was applied, where the service can do that: gotify, slack, telegram, matrix.
+        /// Whether a message about an update is taken back once the update was applied, where the service can do that: matrix, slack, telegram.
         pub resolvenotifications: bool = false,
         /// As `mode`, for security alerts.
         pub securitymode: NotifyMode = NotifyMode::Simple,
@@ -223,7 +223,7 @@ sections! {
     }
 
     pub struct Mqtt {
-        /// The broker: `mqtt://host:1883`, or `tcp`, `mqtts`, `tls`, `ws`, `wss`.
+        /// The broker: `mqtt://host:1883`, or `tcp`, and with TLS `mqtts` or `tls`. MQTT over WebSockets is not spoken.
         pub url: Option<String> = None,
         /// Topics are this, the watcher and the container's name, separated by `/`.
         pub topic: String = "dd/container".to_owned(),
