@@ -62,7 +62,7 @@ fn a_configuration_that_cannot_be_used_is_named() {
     let missing = run(&["serve", "--listen", "127.0.0.1:0"], &[]);
     assert!(!missing.status.success());
     assert!(String::from_utf8_lossy(&missing.stderr).contains("DATABASE_URL"));
-    let legacy = run(
+    let refused = run(
         &["serve", "--listen", "127.0.0.1:0"],
         &[
             ("DATABASE_URL", "postgresql://localhost/x"),
@@ -70,12 +70,12 @@ fn a_configuration_that_cannot_be_used_is_named() {
             ("DD_AUTH_BASIC_ANN_USER", "ann"),
             (
                 "DD_AUTH_BASIC_ANN_HASH",
-                "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=",
+                "$2y$10$W6ph5Mm5Pz8GgiULbPgzG.37mj9gW6ph5Mm5Pz8GgiULbPgzG37mj",
             ),
         ],
     );
-    assert!(!legacy.status.success());
-    let text = String::from_utf8_lossy(&legacy.stderr);
+    assert!(!refused.status.success());
+    let text = String::from_utf8_lossy(&refused.stderr);
     assert!(
         text.contains("auth.basic.ann") && text.contains("argon2id"),
         "{text}"

@@ -12,6 +12,7 @@ mod contract;
 mod crashes;
 mod events;
 mod fleet;
+mod fuzz;
 mod garbage;
 mod listener;
 mod lists;

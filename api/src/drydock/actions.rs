@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{
     Tag,
+    described::{IdempotencyKey, Text, text},
     error::ErrorOf,
     operations::{AcceptedHeaders, OperationAccepted, caller, failed},
     prefer::Preference,
@@ -59,7 +60,7 @@ struct Asked<'a> {
     context: &'a RequestContext,
     id: &'a str,
     prefer: Option<String>,
-    key: Option<String>,
+    key: Option<Text<IdempotencyKey>>,
 }
 
 #[OpenApi(prefix_path = "/api/v1")]
@@ -84,7 +85,7 @@ impl Actions {
         prefer: Header<Option<String>>,
         /// Repeating a request with the same key names the same operation
         #[oai(name = "Idempotency-Key")]
-        key: Header<Option<String>>,
+        key: Header<Option<Text<IdempotencyKey>>>,
     ) -> Result<ActionAnswer, ErrorOf<Acting>> {
         Asked {
             who: &who,
@@ -118,7 +119,7 @@ impl Actions {
         prefer: Header<Option<String>>,
         /// Repeating a request with the same key names the same operation
         #[oai(name = "Idempotency-Key")]
-        key: Header<Option<String>>,
+        key: Header<Option<Text<IdempotencyKey>>>,
     ) -> Result<ActionAnswer, ErrorOf<Acting>> {
         Asked {
             who: &who,
@@ -152,7 +153,7 @@ impl Actions {
         prefer: Header<Option<String>>,
         /// Repeating a request with the same key names the same operation
         #[oai(name = "Idempotency-Key")]
-        key: Header<Option<String>>,
+        key: Header<Option<Text<IdempotencyKey>>>,
     ) -> Result<ActionAnswer, ErrorOf<Acting>> {
         Asked {
             who: &who,
@@ -172,7 +173,7 @@ impl Asked<'_> {
         let Asked { state, id, .. } = self;
         let preference = Preference::parse(self.prefer.as_deref());
         let target = format!("POST /containers/{id}/{}", action.as_str());
-        let key = self.key.as_deref();
+        let key = text(&self.key);
         let caller = caller(self.who.principal(), self.context, key, &target, "")?;
         let operation = state.app.request_action(id, action, &caller).await?;
         match state.app.outcome(operation, preference.patience).await? {

@@ -1,9 +1,15 @@
 use plimsoll_app::audit::{AuditEntry, AuditQuery};
 use poem::http::Uri;
-use poem_openapi::{Object, OpenApi, param::Query, payload::Json};
+use poem_openapi::{
+    Object, OpenApi,
+    param::Query,
+    payload::Json,
+    registry::{MetaSchema, MetaSchemaRef},
+};
 
 use super::{
     Tag,
+    described::{Description, Text, text},
     error::{ErrorOf, Reads},
     instant::Instant,
     page::{List, Page, PageNumber},
@@ -11,12 +17,35 @@ use super::{
 use crate::{
     ApiState,
     auth::{Authorized, perm},
+    words,
 };
 
 /// `GET /api/v1/audit`.
 pub struct Audit;
 
 const DEFAULT_LIMIT: u64 = 50;
+
+words!(Word = 0.., "^[a-zA-Z0-9._-]*$");
+words!(Words = 0.., "^[a-zA-Z0-9._,-]*$");
+
+/// An instant, a day or nothing.
+enum Day {}
+
+impl Description for Day {
+    fn schema() -> MetaSchema {
+        let mut schema = MetaSchema::ANY;
+        let instant = || MetaSchema::new_with_format("string", "date-time");
+        let day = || MetaSchema::new_with_format("string", "date");
+        let mut absent = MetaSchema::new("string");
+        absent.max_length = Some(0);
+        schema.any_of = vec![
+            MetaSchemaRef::Inline(Box::new(instant())),
+            MetaSchemaRef::Inline(Box::new(day())),
+            MetaSchemaRef::Inline(Box::new(absent)),
+        ];
+        schema
+    }
+}
 
 #[derive(Object)]
 #[oai(
@@ -80,23 +109,23 @@ impl Audit {
         /// 1 to 200; 50 where it is absent.
         limit: Query<Option<PageNumber>>,
         offset: Query<Option<PageNumber>>,
-        action: Query<Option<String>>,
+        action: Query<Option<Text<Word>>>,
         /// Several actions, separated by commas.
-        actions: Query<Option<String>>,
+        actions: Query<Option<Text<Words>>>,
         /// A container's name.
-        container: Query<Option<String>>,
+        container: Query<Option<Text<Word>>>,
         /// An ISO 8601 instant or day; entries on or after it.
-        from: Query<Option<String>>,
+        from: Query<Option<Text<Day>>>,
         /// An ISO 8601 instant or day; entries on or before it.
-        to: Query<Option<String>>,
+        to: Query<Option<Text<Day>>>,
     ) -> Result<Json<List<EntryView>>, ErrorOf<Reads>> {
         let page = Page::bounded(limit.0, offset.0, DEFAULT_LIMIT);
         let query = AuditQuery {
-            action: action.0.as_deref(),
-            actions: actions.0.as_deref(),
-            container: container.0.as_deref(),
-            from: from.0.as_deref(),
-            to: to.0.as_deref(),
+            action: text(&action.0),
+            actions: text(&actions.0),
+            container: text(&container.0),
+            from: text(&from.0),
+            to: text(&to.0),
         };
         let (entries, total) = state
             .app

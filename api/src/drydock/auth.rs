@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     Tag,
-    body::LenientJson,
+    body::RequiredJson,
     error::{ApiError, ErrorOf, INVALID_PARAMETERS, Reads},
 };
 use crate::{
@@ -101,7 +101,7 @@ impl Authentication {
         &self,
         state: ApiState,
         context: RequestContext,
-        body: LenientJson<Credentials>,
+        body: RequiredJson<Credentials>,
     ) -> Result<SessionBegun, ErrorOf<SigningIn>> {
         let remember = body.0.as_ref().and_then(|body| body.remember);
         let (username, password) = match (body.0, &context.presented) {
@@ -190,7 +190,7 @@ impl Authentication {
         _who: Authorized<perm::SignedIn>,
         state: ApiState,
         context: RequestContext,
-        body: LenientJson<RememberChoice>,
+        body: RequiredJson<RememberChoice>,
     ) -> Result<SessionKept, ErrorOf<OwnSession>> {
         let choice = body
             .0

@@ -1,13 +1,13 @@
 use plimsoll_app::bulk_updates::{Accepted, Rejected};
-use poem_openapi::{Object, OpenApi, payload::Json, types::Any};
-use serde_json::Value;
+use poem_openapi::{Object, OpenApi, payload::Json, registry::MetaSchema};
 
 use super::{
     Tag,
-    body::LenientJson,
+    body::RequiredJson,
+    described::{Body, Description, closed},
     error::{ApiError, Changes, ErrorOf},
     operations::plain_caller,
-    watches::container_ids,
+    watches::{container_ids, ids_schema},
 };
 use crate::{
     ApiState,
@@ -68,6 +68,17 @@ impl From<Rejected> for UpdateRejected {
     }
 }
 
+/// `{containerIds}`.
+enum ManyContainers {}
+
+impl Description for ManyContainers {
+    fn schema() -> MetaSchema {
+        let mut schema = closed(vec![("containerIds", ids_schema())]);
+        schema.required = vec!["containerIds"];
+        schema
+    }
+}
+
 #[OpenApi(prefix_path = "/api/v1")]
 impl BulkUpdates {
     /// Update several containers
@@ -85,7 +96,7 @@ impl BulkUpdates {
         who: Authorized<perm::ContainersUpdate>,
         state: ApiState,
         context: RequestContext,
-        body: LenientJson<Any<Value>>,
+        body: RequiredJson<Body<ManyContainers>>,
     ) -> Result<Json<UpdatesAccepted>, ErrorOf<Changes>> {
         let ids = container_ids(body.0.map(|body| body.0))?.ok_or_else(|| {
             ApiError::bad_request("containerIds must be an array of non-empty strings")

@@ -20,6 +20,7 @@ use std::{str::FromStr, sync::Arc};
 
 use super::{
     Tag,
+    described::{Text, text},
     error::{ApiError, ErrorOf, Reads, ReadsOne},
     model::Container,
     page::{Links, List, Page, PageNumber},
@@ -28,6 +29,7 @@ use super::{
 use crate::{
     ApiState,
     auth::{Authorized, perm},
+    choices, words,
 };
 
 const PATH: &str = "/api/v1/containers";
@@ -70,32 +72,30 @@ impl Containers {
         limit: Query<Option<PageNumber>>,
         offset: Query<Option<PageNumber>>,
         /// `name`, `status`, `age` or `created`; with `-` in front, the other way round.
-        sort: Query<Option<String>>,
+        sort: Query<Option<Text<SortWord>>>,
         /// `asc` or `desc`: overrides the sign of `sort`.
-        order: Query<Option<String>>,
+        order: Query<Option<Text<OrderWord>>>,
         /// `update-available`, `up-to-date`, `running`, `stopped` (whatever does not run),
         /// `exited`, `paused`, `restarting`, `dead` or `created`.
-        status: Query<Option<String>>,
+        status: Query<Option<Text<StatusWord>>>,
         /// `major`, `minor`, `patch`, `digest`, `watched`, `unwatched` or `all`.
-        kind: Query<Option<String>>,
-        watcher: Query<Option<String>>,
+        kind: Query<Option<Text<KindWord>>>,
+        watcher: Query<Option<Text<WatcherName>>>,
         /// `hot`, `mature` or `established`.
-        maturity: Query<Option<String>>,
+        maturity: Query<Option<Text<MaturityWord>>>,
         /// Whether to include full lists of vulnerabilities, where there are any.
         #[oai(name = "includeVulnerabilities")]
         include_vulnerabilities: Query<Option<String>>,
         #[oai(name = "If-None-Match")] if_none_match: Header<Option<String>>,
     ) -> Result<RawJson<List<Container>>, ErrorOf<Reads>> {
         let page = Page::all(limit.0, offset.0);
-        let mut wanted = sort_of(sort.0.as_deref(), order.0.as_deref())?;
-        wanted.status = one_of(status.0.as_deref(), "status filter")?;
-        wanted.kind = one_of(kind.0.as_deref(), "kind filter")?;
-        wanted.maturity = maturity
-            .0
-            .as_deref()
+        let mut wanted = sort_of(text(&sort.0), text(&order.0))?;
+        wanted.status = one_of(text(&status.0), "status filter")?;
+        wanted.kind = one_of(text(&kind.0), "kind filter")?;
+        wanted.maturity = text(&maturity.0)
             .map(|text| MaturityLevel::parse(text.trim()).ok_or_else(|| invalid("maturity filter")))
             .transpose()?;
-        wanted.watcher = watcher.0.map(|name| name.trim().to_owned());
+        wanted.watcher = text(&watcher.0).map(|name| name.trim().to_owned());
         if wanted.watcher.as_deref() == Some("") {
             return Err(invalid("watcher filter").into());
         }
@@ -146,6 +146,40 @@ impl Containers {
         }))
     }
 }
+
+choices!(
+    SortWord = "name",
+    "-name",
+    "status",
+    "-status",
+    "age",
+    "-age",
+    "created",
+    "-created"
+);
+choices!(OrderWord = "asc", "desc");
+choices!(
+    StatusWord = "update-available",
+    "up-to-date",
+    "running",
+    "stopped",
+    "exited",
+    "paused",
+    "restarting",
+    "dead",
+    "created"
+);
+choices!(
+    KindWord = "major",
+    "minor",
+    "patch",
+    "digest",
+    "watched",
+    "unwatched",
+    "all"
+);
+choices!(MaturityWord = "hot", "mature", "established");
+words!(WatcherName = 1.., r"\S");
 
 fn answer(
     who: &Authorized<perm::ContainersRead>,

@@ -170,14 +170,14 @@ pub trait ErrorSet: 'static {
 }
 
 /// `error_set!(pub Deleting = 404, 428);` declares a set for operations that need a principal:
-/// 401, 403, 429, 500 and 503 are always in it.
+/// 401, 403, 423 (a locked account), 429, 500 and 503 are always in it.
 #[macro_export]
 macro_rules! error_set {
     ($(#[$doc:meta])* $vis:vis $name:ident = $($status:literal),* $(,)?) => {
         $(#[$doc])*
         $vis enum $name {}
         impl $crate::drydock::error::ErrorSet for $name {
-            const STATUSES: &'static [u16] = &[$($status,)* 401, 403, 429, 500, 503];
+            const STATUSES: &'static [u16] = &[$($status,)* 401, 403, 423, 429, 500, 503];
         }
     };
 }

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::{
     Tag,
+    described::open,
     error::{ErrorOf, Reads},
 };
 use crate::{
@@ -53,6 +54,14 @@ impl IntoResponse for EventStream {
     }
 }
 
+/// One event, as `EventSource` hands it out.
+fn event() -> MetaSchema {
+    let text = || MetaSchema::new("string");
+    let mut schema = open(vec![("event", text()), ("data", text()), ("id", text())]);
+    schema.required = vec!["data"];
+    schema
+}
+
 impl ApiResponse for EventStream {
     fn meta() -> MetaResponses {
         MetaResponses {
@@ -62,7 +71,7 @@ impl ApiResponse for EventStream {
                 status_range: None,
                 content: vec![MetaMediaType {
                     content_type: "text/event-stream",
-                    schema: MetaSchemaRef::Inline(Box::new(MetaSchema::new("string"))),
+                    schema: MetaSchemaRef::Inline(Box::new(event())),
                 }],
                 headers: Vec::new(),
             }],

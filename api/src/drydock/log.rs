@@ -16,14 +16,16 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::{
     Tag,
+    described::{Text, text},
     error::{ErrorOf, Reads},
 };
 use crate::{
     ApiState,
     auth::{Authorized, perm},
-    error_set,
+    choices, error_set,
     middleware::context::RequestContext,
     sockets::{Close, Upgrade},
+    words,
 };
 
 /// `GET /api/v1/log`, `/log/entries`, `/log/components`, the WebSocket `/log/stream`, and
@@ -92,9 +94,9 @@ impl Log {
         &self,
         _who: Authorized<perm::AuditRead>,
         /// This level and what is more important: trace, debug, info, warn, error or fatal
-        level: Query<Option<String>>,
+        level: Query<Option<Text<LevelWord>>>,
         /// A part of the component's name
-        component: Query<Option<String>>,
+        component: Query<Option<Text<ComponentWord>>>,
         /// So many of the last ones, 100 by default, 1000 at most
         tail: Query<Option<String>>,
         /// Only later ones: milliseconds since the Unix epoch
@@ -137,9 +139,9 @@ impl Log {
         state: ApiState,
         context: RequestContext,
         /// This level and what is more important: trace, debug, info, warn, error or fatal
-        level: Query<Option<String>>,
+        level: Query<Option<Text<LevelWord>>>,
         /// A part of the component's name
-        component: Query<Option<String>>,
+        component: Query<Option<Text<ComponentWord>>>,
         /// So many of the last ones to begin with, 100 by default, 1000 at most
         tail: Query<Option<String>>,
         /// Only later ones: milliseconds since the Unix epoch
@@ -170,9 +172,9 @@ impl Log {
         state: ApiState,
         name: Path<String>,
         /// This level and what is more important: trace, debug, info, warn, error or fatal
-        level: Query<Option<String>>,
+        level: Query<Option<Text<LevelWord>>>,
         /// A part of the component's name
-        component: Query<Option<String>>,
+        component: Query<Option<Text<ComponentWord>>>,
         /// So many of the last ones, 100 by default, 1000 at most
         tail: Query<Option<String>>,
         /// Only later ones: milliseconds since the Unix epoch
@@ -184,15 +186,26 @@ impl Log {
     }
 }
 
+choices!(
+    LevelWord = "trace",
+    "debug",
+    "info",
+    "warn",
+    "error",
+    "fatal",
+    ""
+);
+words!(ComponentWord = 0..=128, "^[a-zA-Z0-9._-]*$");
+
 fn filter(
-    level: &Option<String>,
-    component: &Option<String>,
+    level: &Option<Text<LevelWord>>,
+    component: &Option<Text<ComponentWord>>,
     tail: &Option<String>,
     since: &Option<String>,
 ) -> Result<LogFilter, plimsoll_app::AppError> {
     LogFilter::parse(
-        level.as_deref(),
-        component.as_deref(),
+        text(level),
+        text(component),
         tail.as_deref(),
         since.as_deref(),
     )

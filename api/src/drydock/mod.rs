@@ -23,6 +23,7 @@ pub mod confirm;
 pub mod container_logs;
 pub mod containers;
 pub mod deletions;
+pub mod described;
 pub mod env_reveals;
 pub mod error;
 pub mod events;

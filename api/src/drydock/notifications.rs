@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::{
     Tag,
     body::LenientJson,
+    described::{Text, text},
     error::{ApiError, Changes, ErrorOf, Reads},
     instant::Instant,
     operations::plain_caller,
@@ -23,8 +24,17 @@ use super::{
 use crate::{
     ApiState,
     auth::{Authorized, perm},
+    choices,
     middleware::context::RequestContext,
 };
+
+choices!(
+    MessageState = "pending",
+    "sending",
+    "delivered",
+    "dead",
+    "withdrawn"
+);
 
 /// `/api/v1/notifications` and what is below it.
 pub struct Notifications;
@@ -238,7 +248,7 @@ impl Notifications {
         app: ApiState,
         uri: &Uri,
         /// Only those in this state, such as `dead`.
-        state: Query<Option<String>>,
+        state: Query<Option<Text<MessageState>>>,
         /// 1 to 200; 50 where it is absent.
         limit: Query<Option<PageNumber>>,
         offset: Query<Option<PageNumber>>,
@@ -246,7 +256,7 @@ impl Notifications {
         let page = Page::bounded(limit.0, offset.0, DEFAULT_LIMIT);
         let (messages, total) = app
             .app
-            .messages(state.0.as_deref(), page.offset, page.limit)
+            .messages(text(&state.0), page.offset, page.limit)
             .await?;
         let data = messages.into_iter().map(MessageView::from).collect();
         let (path, query) = ("/api/v1/notifications/outbox", uri.query().unwrap_or(""));

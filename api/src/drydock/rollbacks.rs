@@ -10,6 +10,7 @@ use super::{
     backups::BackupView,
     body::LenientJson,
     confirm::{Confirmed, ContainerRollback},
+    described::{IdempotencyKey, Text, text},
     error::ErrorOf,
     operations::{AcceptedHeaders, OperationAccepted, caller, failed},
     prefer::Preference,
@@ -84,7 +85,7 @@ impl Rollbacks {
         prefer: Header<Option<String>>,
         /// Repeating a request with the same key names the same operation
         #[oai(name = "Idempotency-Key")]
-        key: Header<Option<String>>,
+        key: Header<Option<Text<IdempotencyKey>>>,
         body: LenientJson<RollbackRequest>,
     ) -> Result<RollbackAnswer, ErrorOf<RollingBack>> {
         let preference = Preference::parse(prefer.as_deref());
@@ -93,7 +94,7 @@ impl Rollbacks {
         let caller = caller(
             who.principal(),
             &context,
-            key.as_deref(),
+            text(&key.0),
             &target,
             wanted.as_deref().unwrap_or_default(),
         )?;

@@ -82,6 +82,7 @@ struct StatsView {
     #[oai(skip_serializing_if_is_none)]
     agent: Option<String>,
     /// `null` for a container that does not run or could not be measured.
+    #[oai(nullable)]
     stats: Option<SnapshotView>,
 }
 
@@ -109,6 +110,7 @@ struct StatsList {
 #[oai(rename = "ContainerStatsHistory")]
 struct HistoryView {
     /// `null` for a container that does not run.
+    #[oai(nullable)]
     data: Option<SnapshotView>,
     /// Oldest first; the last is `data`.
     history: Vec<SnapshotView>,

@@ -1,17 +1,20 @@
 use chrono::{DateTime, Utc};
 use plimsoll_app::access::{TokenRequest, TokenRow};
-use plimsoll_domain::ids::TokenId;
-use poem_openapi::{ApiResponse, Object, OpenApi, param::Path, payload::Json};
+use plimsoll_domain::{access::Scope, ids::TokenId};
+use poem_openapi::{
+    ApiResponse, Object, OpenApi, param::Path, payload::Json, registry::MetaSchema,
+};
 use secrecy::ExposeSecret;
 
 use super::{
     Tag,
+    described::{Description, Text},
     error::{ApiError, ErrorOf, Reads},
 };
 use crate::{
     ApiState,
     auth::{Authorized, perm},
-    error_set,
+    error_set, words,
 };
 
 /// `/api/v1/tokens`.
@@ -24,12 +27,25 @@ error_set!(pub Revoking = 404);
 #[oai(rename_all = "camelCase")]
 struct NewTokenBody {
     /// What it is for, 1 to 100 characters.
-    name: String,
+    name: Text<TokenName>,
     /// Permissions, such as `containers:read`; none that you do not have.
-    scopes: Vec<String>,
+    scopes: Vec<Text<ScopeName>>,
     /// Absent: until it is revoked.
     #[oai(skip_serializing_if_is_none)]
     expires_at: Option<DateTime<Utc>>,
+}
+
+words!(TokenName = 1..=100, r"^[^\p{C}]*[^\p{C}\s][^\p{C}]*$");
+
+/// A permission.
+enum ScopeName {}
+
+impl Description for ScopeName {
+    fn schema() -> MetaSchema {
+        let mut schema = MetaSchema::new("string");
+        schema.enum_items = Scope::ALL.iter().map(|s| s.as_str().into()).collect();
+        schema
+    }
 }
 
 /// A token without its secret.
@@ -123,8 +139,8 @@ impl Tokens {
         body: Json<NewTokenBody>,
     ) -> Result<Created, ErrorOf<Creating>> {
         let request = TokenRequest {
-            name: body.0.name,
-            scopes: body.0.scopes,
+            name: body.0.name.0,
+            scopes: body.0.scopes.into_iter().map(|scope| scope.0).collect(),
             expires_at: body.0.expires_at,
         };
         let created = state.app.create_token(&who, request, Utc::now()).await?;

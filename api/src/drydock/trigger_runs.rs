@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::{
     Tag,
     body::LenientJson,
+    described::{IdempotencyKey, Text, text},
     error::{ApiError, ErrorOf},
     operations::{AcceptedHeaders, OperationAccepted, caller, failed, plain_caller},
     prefer::Preference,
@@ -78,7 +79,7 @@ impl TriggerRuns {
         prefer: Header<Option<String>>,
         /// Repeating a request with the same key names the same operation
         #[oai(name = "Idempotency-Key")]
-        key: Header<Option<String>>,
+        key: Header<Option<Text<IdempotencyKey>>>,
     ) -> Result<TriggerAnswer, ErrorOf<Running>> {
         let path = TriggerPath {
             type_: &type_,
@@ -112,7 +113,7 @@ impl TriggerRuns {
         prefer: Header<Option<String>>,
         /// Repeating a request with the same key names the same operation
         #[oai(name = "Idempotency-Key")]
-        key: Header<Option<String>>,
+        key: Header<Option<Text<IdempotencyKey>>>,
     ) -> Result<TriggerAnswer, ErrorOf<Running>> {
         let path = TriggerPath {
             type_: &type_,
@@ -190,13 +191,13 @@ async fn run(
     who: &Authorized<perm::TriggersRun>,
     context: &RequestContext,
     (id, trigger): (&str, TriggerPath<'_>),
-    (prefer, key): (Option<String>, Option<String>),
+    (prefer, key): (Option<String>, Option<Text<IdempotencyKey>>),
 ) -> Result<TriggerAnswer, ErrorOf<Running>> {
     let preference = Preference::parse(prefer.as_deref());
     let TriggerPath { type_, name, agent } = trigger;
     let agent = agent.map(|agent| format!("/{agent}")).unwrap_or_default();
     let target = format!("POST /containers/{id}/triggers/{type_}/{name}{agent}");
-    let caller = caller(who.principal(), context, key.as_deref(), &target, "")?;
+    let caller = caller(who.principal(), context, text(&key), &target, "")?;
     let ran = state.app.run_trigger(id, trigger, &caller).await?;
     let failure = format!("Error when running trigger (type={type_}, name={name})");
     answer(state, ran, failure, &preference).await

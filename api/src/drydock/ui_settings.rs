@@ -1,10 +1,10 @@
-use plimsoll_app::ui_settings::{UiSettings, UiSettingsChange};
+use plimsoll_app::ui_settings::UiSettings;
 use poem_openapi::{ApiResponse, Object, OpenApi, payload::Json};
 
 use super::{
     Tag,
-    body::LenientJson,
-    error::{ErrorOf, Reads},
+    body::RequiredJson,
+    error::{ApiError, ErrorOf, INVALID_PARAMETERS, Reads},
     operations::plain_caller,
 };
 use crate::{
@@ -32,14 +32,6 @@ impl From<UiSettings> for SettingsView {
             internetless_mode: settings.internetless_mode,
         }
     }
-}
-
-/// What to change; at least one field.
-#[derive(Object)]
-#[oai(rename_all = "camelCase", rename = "SettingsChange")]
-struct ChangeBody {
-    #[oai(skip_serializing_if_is_none)]
-    internetless_mode: Option<bool>,
 }
 
 /// `PUT` means `PATCH`, until it goes away.
@@ -79,8 +71,6 @@ impl UiPreferences {
     }
 
     /// Change the settings of the user interface
-    ///
-    /// What the body does not name stays.
     #[oai(
         path = "/settings",
         method = "patch",
@@ -92,7 +82,7 @@ impl UiPreferences {
         who: Authorized<perm::SettingsWrite>,
         state: ApiState,
         context: RequestContext,
-        body: LenientJson<ChangeBody>,
+        body: RequiredJson<SettingsView>,
     ) -> Result<Json<SettingsView>, ErrorOf<Changing>> {
         Ok(Json(changed(&who, &state, &context, body).await?))
     }
@@ -112,7 +102,7 @@ impl UiPreferences {
         who: Authorized<perm::SettingsWrite>,
         state: ApiState,
         context: RequestContext,
-        body: LenientJson<ChangeBody>,
+        body: RequiredJson<SettingsView>,
     ) -> Result<DeprecatedAnswer, ErrorOf<Changing>> {
         let settings = changed(&who, &state, &context, body).await?;
         Ok(DeprecatedAnswer::Changed(
@@ -127,11 +117,15 @@ async fn changed(
     who: &Authorized<perm::SettingsWrite>,
     state: &ApiState,
     context: &RequestContext,
-    body: LenientJson<ChangeBody>,
+    body: RequiredJson<SettingsView>,
 ) -> Result<SettingsView, ErrorOf<Changing>> {
     let caller = plain_caller(who.principal(), context);
-    let change = UiSettingsChange {
-        internetless_mode: body.0.and_then(|body| body.internetless_mode),
+    let wanted = body
+        .0
+        .ok_or_else(|| ApiError::bad_request(INVALID_PARAMETERS))?;
+    let wanted = UiSettings {
+        internetless_mode: wanted.internetless_mode,
     };
-    Ok(state.app.change_ui_settings(change, &caller).await?.into())
+    state.app.change_ui_settings(wanted, &caller).await?;
+    Ok(wanted.into())
 }

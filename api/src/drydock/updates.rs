@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{
     Tag,
+    described::{IdempotencyKey, Text, text},
     error::ErrorOf,
     operations::{AcceptedHeaders, OperationAccepted, caller, failed},
     prefer::Preference,
@@ -76,11 +77,11 @@ impl Updates {
         prefer: Header<Option<String>>,
         /// Repeating a request with the same key names the same operation
         #[oai(name = "Idempotency-Key")]
-        key: Header<Option<String>>,
+        key: Header<Option<Text<IdempotencyKey>>>,
     ) -> Result<UpdateAnswer, ErrorOf<Updating>> {
         let preference = Preference::parse(prefer.as_deref());
         let target = format!("POST /containers/{}/update", id.0);
-        let caller = caller(who.principal(), &context, key.as_deref(), &target, "")?;
+        let caller = caller(who.principal(), &context, text(&key.0), &target, "")?;
         let operation = state
             .app
             .request_update(&id, UpdateOrigin::Container, &caller)

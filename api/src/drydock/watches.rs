@@ -5,7 +5,7 @@ use poem_openapi::{
     ApiResponse, Object, OpenApi,
     param::{Header, Path},
     payload::Json,
-    types::Any,
+    registry::{MetaSchema, MetaSchemaRef},
 };
 use serde_json::Value;
 
@@ -13,6 +13,7 @@ use super::{
     Tag,
     body::LenientJson,
     containers::whole_list,
+    described::{Body, Description, closed},
     error::{ApiError, Changes, ErrorOf},
     model::Container,
     operations::plain_caller,
@@ -86,7 +87,7 @@ impl Watches {
         /// `wait=N` (seconds) or `respond-async`
         #[oai(name = "Prefer")]
         prefer: Header<Option<String>>,
-        body: LenientJson<Any<Value>>,
+        body: LenientJson<Body<SomeContainers>>,
     ) -> Result<WatchedList, ErrorOf<Changes>> {
         let preference = Preference::parse(prefer.as_deref());
         let ids = container_ids(body.0.map(|body| body.0))?;
@@ -174,6 +175,26 @@ const MOST_IDS: usize = 200;
 
 /// Reads the optional body `{"containerIds": [...]}`. The texts are Drydock's
 /// (reference/drydock.md 1.9).
+/// `{containerIds?}`.
+enum SomeContainers {}
+
+impl Description for SomeContainers {
+    fn schema() -> MetaSchema {
+        closed(vec![("containerIds", ids_schema())])
+    }
+}
+
+/// 1 to 200 container ids.
+pub(super) fn ids_schema() -> MetaSchema {
+    let mut id = MetaSchema::new("string");
+    id.min_length = Some(1);
+    let mut ids = MetaSchema::new("array");
+    ids.items = Some(Box::new(MetaSchemaRef::Inline(Box::new(id))));
+    ids.min_items = Some(1);
+    ids.max_items = Some(MOST_IDS);
+    ids
+}
+
 pub(super) fn container_ids(body: Option<Value>) -> Result<Option<Vec<String>>, ApiError> {
     let Some(body) = body else {
         return Ok(None);

@@ -5,12 +5,12 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use plimsoll_app::access::Presented;
+use plimsoll_app::{access::Presented, requests::BAD_KEY};
 use plimsoll_domain::access::Principal;
 use poem::{Addr, FromRequest, Request, RequestBody, http::HeaderMap};
 use secrecy::SecretString;
 
-use crate::{ApiSettings, auth, auth::cookie::Transport};
+use crate::{ApiSettings, auth, auth::cookie::Transport, drydock::error::ApiError};
 
 /// Attached to every request; handlers take it as an argument where they write audit rows.
 #[derive(Clone)]
@@ -87,6 +87,11 @@ impl RequestContext {
 impl<'a> FromRequest<'a> for RequestContext {
     async fn from_request(request: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
         let (_, context) = auth::parts(request)?;
+        // poem takes a header that is no text for one that is absent; this one must not be lost.
+        let key = request.headers().get("idempotency-key");
+        if key.is_some_and(|key| key.to_str().is_err()) {
+            return Err(ApiError::bad_request(BAD_KEY).into());
+        }
         Ok(context.clone())
     }
 }

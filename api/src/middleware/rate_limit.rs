@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    hash::{Hash, Hasher},
     sync::Mutex,
     time::{Duration, Instant},
 };
@@ -25,6 +26,8 @@ pub const WINDOW: Duration = Duration::from_secs(15 * 60);
 const LEASE: Duration = Duration::from_secs(10);
 /// After Redis failed, it is not asked for this long.
 const REDIS_PAUSE: Duration = Duration::from_secs(1);
+/// Keys that are asked for at the same time.
+const TURNS: usize = 64;
 /// Keys that one replica remembers.
 const MAX_KEYS: usize = 10_000;
 
@@ -58,6 +61,8 @@ pub struct Limiter {
     socket: Scope,
     buckets: Mutex<HashMap<String, Bucket>>,
     redis_paused_until: Mutex<Option<Instant>>,
+    /// Who asks Redis, by key.
+    turns: [tokio::sync::Mutex<()>; TURNS],
 }
 
 /// What this replica holds of one shared bucket.
@@ -87,6 +92,7 @@ impl Limiter {
             socket: scope("socket", settings.rate_limit_socket_max),
             buckets: Mutex::default(),
             redis_paused_until: Mutex::default(),
+            turns: std::array::from_fn(|_| tokio::sync::Mutex::default()),
         }
     }
 
@@ -101,6 +107,12 @@ impl Limiter {
         };
         let key = format!("{}:{key}", scope.name);
         let now = Instant::now();
+        if let Some(verdict) = self.take_held(&key, scope, now) {
+            return Some(verdict);
+        }
+        // One at a time for each key: a burst would otherwise take every cell that there is, many
+        // times more than it needs, and be refused for it.
+        let _turn = self.turns[shard(&key)].lock().await;
         if let Some(verdict) = self.take_held(&key, scope, now) {
             return Some(verdict);
         }
@@ -219,6 +231,12 @@ impl Verdict {
         )
         .with_retry_after(self.wait)
     }
+}
+
+fn shard(key: &str) -> usize {
+    let mut hasher = std::hash::DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish() as usize % TURNS
 }
 
 fn seconds(duration: Duration) -> u64 {

@@ -6,6 +6,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::drydock::described::NOTHING;
+
 use crate::auth::{BASIC_SCHEME, PERMISSION_MARK, SESSION_SCHEME, TOKEN_SCHEME};
 
 const METHODS: &[&str] = &[
@@ -47,6 +49,7 @@ fn rewrite(value: &mut Value) {
             whole_bounds(object);
             flatten_reference(object);
             nullable(object);
+            closed(object);
             if is_schema(object)
                 && let Some(example) = object.remove("example")
             {
@@ -128,6 +131,15 @@ fn flatten_reference(object: &mut Map<String, Value>) {
                 object.extend(part);
             }
         }
+    }
+}
+
+/// `additionalProperties: {type: nothing}` → `additionalProperties: false`.
+fn closed(object: &mut Map<String, Value>) {
+    if let Some(rest) = object.get_mut("additionalProperties")
+        && rest["type"] == NOTHING
+    {
+        *rest = Value::Bool(false);
     }
 }
 

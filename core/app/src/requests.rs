@@ -51,15 +51,16 @@ pub struct IdempotencyKey {
     request_hash: [u8; 32],
 }
 
+/// What is said of a key that cannot be one.
+pub const BAD_KEY: &str = "Idempotency-Key must have 1 to 255 visible ASCII characters";
+
 impl IdempotencyKey {
     /// # Errors
     /// `Invalid` unless the key has 1-255 visible ASCII characters.
     pub fn new(key: &str, target: &str, body: &[u8]) -> Result<Self, AppError> {
         let visible = key.bytes().all(|b| (0x20..0x7f).contains(&b));
         if key.is_empty() || key.len() > 255 || !visible {
-            return Err(AppError::Invalid(
-                "Idempotency-Key must have 1 to 255 visible ASCII characters".to_owned(),
-            ));
+            return Err(AppError::Invalid(BAD_KEY.to_owned()));
         }
         let mut hash = Sha256::new();
         hash.update(target.as_bytes());

@@ -1,7 +1,7 @@
 //! Preferences of the user interface (contract/drydock-app-api.md, "Settings").
 
 use plimsoll_domain::access::Scope;
-pub use plimsoll_store::ui_settings::{UiSettings, UiSettingsChange};
+pub use plimsoll_store::ui_settings::UiSettings;
 use plimsoll_store::{
     audit::{self, AuditStatus, NewAudit},
     begin, commit, ui_settings,
@@ -14,27 +14,22 @@ impl App {
         Ok(self.store().ui_settings().await?)
     }
 
-    /// # Errors
-    /// `Invalid` where nothing is to be changed.
     pub async fn change_ui_settings(
         &self,
-        change: UiSettingsChange,
+        wanted: UiSettings,
         caller: &Caller<'_>,
-    ) -> Result<UiSettings, AppError> {
+    ) -> Result<(), AppError> {
         caller.authorise(Scope::SettingsWrite)?;
-        let Some(internetless) = change.internetless_mode else {
-            return Err(AppError::Invalid("Invalid request parameters".to_owned()));
-        };
         let mut client = self.store().client().await?;
         let tx = begin(&mut client).await?;
-        let settings = ui_settings::change(&tx, change).await?;
-        let details = format!("internetlessMode={internetless}");
+        ui_settings::put(&tx, wanted).await?;
+        let details = format!("internetlessMode={}", wanted.internetless_mode);
         let mut entry = NewAudit::new("settings-changed", "", AuditStatus::Info);
         entry.details = Some(&details);
         entry.actor = Some(caller.principal.name());
         entry.request_id = caller.request_id;
         audit::append(&tx, &entry).await?;
         commit(tx).await?;
-        Ok(settings)
+        Ok(())
     }
 }

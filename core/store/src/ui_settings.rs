@@ -6,21 +6,13 @@ use crate::{Store, StoreError};
 
 statements! {
     GET = "SELECT internetless_mode FROM ui_settings";
-    CHANGE = "UPDATE ui_settings SET internetless_mode = coalesce($1, internetless_mode),
-                     updated_at = now()
-              RETURNING internetless_mode";
+    PUT = "UPDATE ui_settings SET internetless_mode = $1, updated_at = now()";
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UiSettings {
     /// Nothing is asked of the Internet for display: no icons, no release notes.
     pub internetless_mode: bool,
-}
-
-/// What to change; `None` stays.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct UiSettingsChange {
-    pub internetless_mode: Option<bool>,
 }
 
 impl Store {
@@ -34,16 +26,10 @@ impl Store {
     }
 }
 
-/// Changes them, and answers what they are then.
-pub async fn change(
-    client: &impl GenericClient,
-    change: UiSettingsChange,
-) -> Result<UiSettings, StoreError> {
-    let statement = client.prepare_cached(CHANGE).await?;
-    let row = client
-        .query_one(&statement, &[&change.internetless_mode])
+pub async fn put(client: &impl GenericClient, settings: UiSettings) -> Result<(), StoreError> {
+    let statement = client.prepare_cached(PUT).await?;
+    client
+        .execute(&statement, &[&settings.internetless_mode])
         .await?;
-    Ok(UiSettings {
-        internetless_mode: row.get(0),
-    })
+    Ok(())
 }

@@ -75,7 +75,7 @@ mod tests {
             Value::Object(flatten(&container)),
             json!({
                 "name": "web", "update_available": true, "update_kind_local_value": "1",
-                "labels_a__b_c": "d", "details_ports_0": "80/tcp",
+                "labels_a_b_c": "d", "details_ports_0": "80/tcp",
             })
         );
     }

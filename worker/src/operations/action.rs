@@ -1,6 +1,8 @@
 //! Starting, stopping and restarting a container: the same lease, lock and journal as an update,
 //! so that neither runs while the other does, and one step (`domain::action`).
 
+use std::time::Duration;
+
 use plimsoll_app::store::journal::{Changes, Completion};
 use plimsoll_domain::{
     action::{Call, ContainerAction, Next, Sight, next},
@@ -20,6 +22,8 @@ use crate::{docker::EngineError, jobs::Outcome};
 
 /// How often a call may fail, or succeed without having its effect.
 const MAX_CALLS: u32 = 3;
+/// How long one that was started must go on running.
+const SETTLES: Duration = Duration::from_secs(1);
 
 impl Program<'_> {
     /// One turn: look, and do what is to be done next.
@@ -34,12 +38,18 @@ impl Program<'_> {
         };
         self.away = None;
         let (before, now) = (self.before(), sight(&container));
+        let begun = before.is_some();
         match next(action, before.as_ref(), &now) {
+            // One that ends at once is seen running for a moment.
+            Next::Done if begun && action != ContainerAction::Stop && !self.settled => {
+                tokio::time::sleep(SETTLES).await;
+                self.settled = true;
+                Ok(Turn::Next)
+            }
             Next::Done => self.action_done(&id, &now).await,
             Next::Failed(why) => self.action_failed(&id, &why).await,
             Next::Call(call) => {
-                let first = before.is_none();
-                match self.may_act(action, &container, first).await {
+                match self.may_act(action, &container, !begun).await {
                     Ok(None) => {}
                     Ok(Some(turn)) => return Ok(turn),
                     Err(StepError::Refused(why)) => return self.fail(&why).await,

@@ -66,6 +66,8 @@ pub(super) struct Program<'a> {
     pub(super) file_end: Option<String>,
     /// Calls of an action under this lease.
     pub(super) calls: u32,
+    /// An action: what it started has had its moment to end at once.
+    pub(super) settled: bool,
     /// Why dependants could not be brought back when that was last tried, by name.
     pub(super) unsettled: BTreeMap<String, String>,
     /// What became of the dependants, once the operation ends.
@@ -141,6 +143,7 @@ impl<'a> Program<'a> {
             filings: 0,
             file_end: None,
             calls: 0,
+            settled: false,
             unsettled: BTreeMap::new(),
             dependants: Vec::new(),
             old_started: None,

@@ -1,0 +1,143 @@
+//! schemathesis against the document: thousands of generated requests, and no answer but those that
+//! it describes. A short run is part of every test run; `make fuzz` asks for at least 10,000 cases
+//! (`PLIMSOLL_FUZZ_EXAMPLES`: generated examples per operation, `PLIMSOLL_FUZZ_CASES`: the least
+//! number of cases).
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use plimsoll_app::WebhookTokens;
+use plimsoll_domain::access::Role;
+use plimsoll_support::{docker::Docker, image::Image, postgres::Database, redis::Redis};
+use plimsoll_support::{registry::Registry, wait};
+use tokio::process::Command;
+
+use crate::replica::{Replica, api_settings, users};
+use crate::world::{SOON, worker};
+
+const WEBHOOK: &str = "the token of all webhooks";
+
+/// `make services` puts it there.
+fn schemathesis() -> PathBuf {
+    let target = plimsoll_support::server::binary("plimsoll-api");
+    let target = target
+        .ancestors()
+        .nth(2)
+        .expect("target/<profile>/<binary>");
+    let program = target.join("tools/schemathesis/bin/schemathesis");
+    assert!(
+        program.exists(),
+        "{program:?} is missing: run `make services`"
+    );
+    program
+}
+
+fn number(name: &str, default: u32) -> u32 {
+    std::env::var(name).map_or(default, |text| text.parse().expect(name))
+}
+
+struct Fuzz<'a> {
+    replica: &'a Replica,
+    token: &'a str,
+}
+
+impl Fuzz<'_> {
+    /// Runs it and answers how many cases there were. Anything that it found ends the test.
+    async fn run(&self, parameters: &str, arguments: &[&str]) -> u32 {
+        let directory = tempfile::tempdir().expect("a directory can be made");
+        let configuration = include_str!("../fuzz/schemathesis.toml")
+            .replace("{parameters}", parameters)
+            .replace("{token}", self.token)
+            .replace("{webhook}", WEBHOOK);
+        let file = directory.path().join("schemathesis.toml");
+        std::fs::write(&file, configuration).expect("it can be written to");
+        let run = Command::new(schemathesis())
+            .arg("--config-file")
+            .arg(&file)
+            .args(["run", &self.replica.url("/api/v1/openapi.json")])
+            .args(["--workers", "2", "--request-timeout", "90", "--no-color"])
+            .args(arguments)
+            .current_dir(directory.path())
+            .env_clear()
+            .env("HOME", directory.path())
+            .env("LANG", "C.UTF-8")
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let limit = Duration::from_secs(60 * 60);
+        let output = tokio::time::timeout(limit, run).await.expect("it ends");
+        let output = output.expect("it can be started");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{text}{errors}");
+        let cases = text
+            .lines()
+            .find_map(|line| line.trim().split_once(" generated,"));
+        let cases = cases.unwrap_or_else(|| panic!("{text}{errors}")).0;
+        println!("{cases} cases {arguments:?}");
+        cases.parse().expect("a number")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn generated_requests_are_answered_as_documented() {
+    let (database, redis) = (Database::migrated().await, Redis::start().await);
+    let (docker, registry) = (Docker::connect().await, Registry::start().await);
+    let mut app = users();
+    app.webhooks = WebhookTokens::One(WEBHOOK.to_owned().into());
+    // Wrong passwords are a part of what is generated: no account is to be locked for it.
+    app.access.account_failures = u32::MAX;
+    app.access.address_failures = u32::MAX;
+    let replica = Replica::start_with(database.url(), &redis.url(), app, api_settings()).await;
+    let _worker = worker(database.url(), &redis.url(), &docker).spawn();
+    let scopes: Vec<&str> = Role::Admin.scopes().iter().map(|s| s.as_str()).collect();
+    let token = replica.token(&database, Role::Admin, &scopes).await;
+
+    for version in ["1.0.0", "1.1.0"] {
+        let image = Image::app(version).label("plimsoll.test", docker.id());
+        registry.push("app", version, &image).await;
+    }
+    let reference = registry.reference("app", "1.0.0");
+    docker.pull(&reference).await;
+    let id = docker.run(&docker.name("app"), &reference).await;
+    let path = format!("/api/v1/containers/{id}");
+    wait::until_true("the container to be listed", SOON, async || {
+        replica.get(&path, &token).await.status == 200
+    })
+    .await;
+
+    let examples = number("PLIMSOLL_FUZZ_EXAMPLES", 4).to_string();
+    // The token that it has is among those that it finds and would revoke.
+    let all = [
+        "--max-examples",
+        &examples,
+        "--exclude-operation-id",
+        "revokeToken",
+    ];
+    let fuzz = Fuzz {
+        replica: &replica,
+        token: &token,
+    };
+    let mut cases = fuzz.run("", &all).await;
+    // What a container's own state refuses is no schema's business, so nothing is asked about that.
+    let truthful = "not_a_server_error,status_code_conformance,content_type_conformance,\
+                    response_schema_conformance,response_headers_conformance";
+    let real = format!("[parameters]\n\"path.id\" = \"{id}\"");
+    let of_containers = r"^/api/v1/containers/\{id\}";
+    let some = [
+        "--max-examples",
+        &examples,
+        "--phases",
+        "fuzzing",
+        "--checks",
+        truthful,
+        "--include-path-regex",
+        of_containers,
+        "--exclude-operation-id",
+        "deleteContainer",
+    ];
+    cases += fuzz.run(&real, &some).await;
+    let least = number("PLIMSOLL_FUZZ_CASES", 500);
+    assert!(cases >= least, "{cases} cases, not {least}");
+}
