@@ -17,7 +17,13 @@ async fn world() -> World {
     let api = Server::api(database.url(), &redis.url())
         .env("DD_SERVER_WEBHOOK_ENABLED", "true")
         .env("DD_SERVER_WEBHOOK_TOKEN", WEBHOOK);
-    World::with(database, redis, api, |worker| worker).await
+    let triggers = |worker: Server| {
+        worker
+            .env("DD_TRIGGER_MOCK_ONE", "")
+            .env("DD_TRIGGER_NTFY_ONE_URL", "http://127.0.0.1:9")
+            .env("DD_TRIGGER_NTFY_ONE_TOPIC", "updates")
+    };
+    World::with(database, redis, api, triggers).await
 }
 
 /// The cookie of a browser that the owner signed in with.
