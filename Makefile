@@ -1,7 +1,7 @@
 # `make run` and `make test` are all that a newcomer needs; they install what is missing.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test demo bench fuzz chaos fmt lint check services
+.PHONY: help run test sdks demo bench fuzz chaos images fmt lint check services
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -13,6 +13,9 @@ run: ## Plimsoll on 127.0.0.1:3000, with its data in .plimsoll/
 
 test: services ## formatting, lints and every test
 	@scripts/test
+
+sdks: services ## clients for TypeScript, Python, Go and Rust, in target/sdks
+	@scripts/sdks
 
 demo: services ## watch, update and automatic rollback, to look at
 	@cargo build --locked -p plimsoll -p plimsoll-tests --bin plimsoll --bin demo
@@ -32,6 +35,13 @@ fuzz: services ## at least 10,000 generated requests, and the property tests a h
 chaos: services ## workers that die three times at every point of every program; some minutes
 	cargo build --locked --workspace --bins
 	PLIMSOLL_CHAOS_DEATHS=$${PLIMSOLL_CHAOS_DEATHS:-3} cargo test --locked -p plimsoll-tests --test it crashes::
+	PLIMSOLL_CHAOS_DEATHS=1 cargo test --locked -p plimsoll-tests --test it compose_projects::
+	PLIMSOLL_CHAOS_DEATHS=1 cargo test --locked -p plimsoll-worker --test operations self_update:: -- --test-threads 2
+
+images: ## plimsoll, plimsoll-api and plimsoll-worker, on a base made of Debian's packages
+	@scripts/ensure-services images
+	cargo build --locked --release -p plimsoll -p plimsoll-api -p plimsoll-worker
+	@scripts/images release
 
 fmt: ## format the source
 	cargo fmt --all

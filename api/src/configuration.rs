@@ -1,11 +1,11 @@
 //! From the configuration that every process shares to what the HTTP side needs.
 
 use plimsoll_app::Feature;
-use plimsoll_runtime::settings::{self, Settings, TrustProxy};
+use plimsoll_runtime::settings::{self, DocksmithAuth, Settings, TrustProxy};
 use secrecy::SecretString;
 
 use crate::{
-    ApiSettings, MetricsAccess, RateLimitKey, SameSite,
+    ApiSettings, DocksmithAccess, MetricsAccess, RateLimitKey, SameSite,
     middleware::cors::{Cors, Origins},
     tls,
 };
@@ -23,6 +23,7 @@ pub fn api_settings(settings: &Settings) -> anyhow::Result<ApiSettings> {
     };
     Ok(ApiSettings {
         port: settings.listen_address().port(),
+        name: server.name.clone(),
         public_url: settings.public_url.clone(),
         trusted_proxies: match server.trustproxy {
             TrustProxy::None => 0,
@@ -41,10 +42,16 @@ pub fn api_settings(settings: &Settings) -> anyhow::Result<ApiSettings> {
         },
         rate_limit_token_max: server.ratelimit.tokenmax,
         metrics,
+        docksmith: match settings.docksmith.auth {
+            DocksmithAuth::Auto => DocksmithAccess::Loopback,
+            DocksmithAuth::Required => DocksmithAccess::Nobody,
+            DocksmithAuth::None => DocksmithAccess::Everybody,
+        },
         compression: feature(server.compression.enabled),
         compression_threshold: u64::from(server.compression.threshold),
         tls: tls::listener(settings)?,
         cors: cors(&server.cors),
+        bare_lists: settings.compat.wudcard,
         ..ApiSettings::default()
     })
 }

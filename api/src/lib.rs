@@ -5,8 +5,10 @@
 
 pub mod auth;
 pub mod configuration;
+pub mod docksmith;
 pub mod drydock;
 pub mod edge;
+mod heads;
 mod health;
 mod metrics;
 pub mod middleware;
@@ -21,9 +23,9 @@ pub mod tls;
 
 pub use health::Health;
 pub use owner::prepare_access;
-pub use probe::{ProbeAnswer, probe};
-pub use server::serve;
-pub use settings::{ApiSettings, MetricsAccess, RateLimitKey, SameSite};
+pub use probe::{ProbeAnswer, healthcheck, probe};
+pub use server::{Listeners, serve};
+pub use settings::{ApiSettings, DocksmithAccess, MetricsAccess, RateLimitKey, SameSite};
 pub use state::ApiState;
 
 /// The version that `GET /api/v1/app` and the OpenAPI document name.

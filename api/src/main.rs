@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use plimsoll_api::{configuration, drydock};
+use plimsoll_api::{Listeners, configuration, docksmith, drydock};
 use plimsoll_app::{App, Queue, Store, store::StoreSettings};
 use plimsoll_runtime::{CommonArgs, Runtime, SETTINGS_HELP};
 use secrecy::SecretString;
@@ -30,12 +30,21 @@ enum Command {
     Serve,
     /// Bring the database schema up to date, and exit. Safe to run from many places at once.
     Migrate,
-    /// Print the OpenAPI 3.1 document, and exit.
-    Openapi,
+    /// Print the OpenAPI 3.1 document of a dialect, and exit.
+    Openapi {
+        #[arg(value_enum, default_value_t = Dialect::Drydock)]
+        dialect: Dialect,
+    },
     /// Ask the replica on this machine for /health; exit status 0 if it serves.
     Healthcheck,
     /// Print every setting with its default and meaning, and exit.
     Settings,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Dialect {
+    Drydock,
+    Docksmith,
 }
 
 fn main() -> ExitCode {
@@ -51,11 +60,16 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
-        Command::Openapi => print!("{}", drydock::document()),
+        Command::Openapi { dialect } => match dialect {
+            Dialect::Drydock => print!("{}", drydock::document()),
+            Dialect::Docksmith => print!("{}", docksmith::document()),
+        },
         Command::Settings => print!("{}", plimsoll_runtime::settings::reference()),
         Command::Serve => runtime()?.block_on(serve(&arguments.common))?,
         Command::Migrate => runtime()?.block_on(migrate(&arguments.common))?,
-        Command::Healthcheck => return runtime()?.block_on(healthcheck(&arguments.common)),
+        Command::Healthcheck => {
+            return runtime()?.block_on(plimsoll_api::healthcheck(&arguments.common));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -69,28 +83,32 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 async fn serve(common: &CommonArgs) -> anyhow::Result<()> {
     let runtime = plimsoll_runtime::init(common, "plimsoll-api")?;
     let settings = &runtime.settings;
-    let address = settings.listen_address();
-    let listener = tokio::net::TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}"))?;
+    let listeners = Listeners::bind(settings).await?;
     let app = App::new(
         store(&runtime)?,
         queue(&runtime)?,
         plimsoll_runtime::app_settings(settings)?,
     );
-    tracing::info!(%address, "serving");
+    tracing::info!(
+        address = %settings.listen_address(),
+        docksmith = settings.listen_docksmith.map(tracing::field::display),
+        "serving"
+    );
     // Beside the requests: nothing at start waits for Postgres.
     tokio::spawn(plimsoll_api::prepare_access(
         app.clone(),
         runtime.shutdown.clone(),
     ));
+    app.tally().legacy_settings(&runtime.legacy);
+    let counting = tokio::spawn(app.clone().keep_tally(runtime.shutdown.clone()));
     plimsoll_api::serve(
         app,
         configuration::api_settings(settings)?,
-        listener,
+        listeners,
         runtime.shutdown.clone(),
     )
     .await?;
+    counting.await?;
     Ok(())
 }
 
@@ -104,21 +122,6 @@ async fn migrate(common: &CommonArgs) -> anyhow::Result<()> {
         n => println!("applied {n} migration(s)"),
     }
     Ok(())
-}
-
-/// Works in an image without a shell or curl.
-async fn healthcheck(common: &CommonArgs) -> anyhow::Result<ExitCode> {
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let loaded = plimsoll_runtime::Settings::load(common, environment)?;
-    let tls = plimsoll_api::tls::probe(&loaded.settings)?;
-    let health = plimsoll_api::probe(loaded.settings.listen_address(), tls).await?;
-    println!("{}", health.body);
-    Ok(if health.status == 200 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
 }
 
 fn store(runtime: &Runtime) -> anyhow::Result<Store> {

@@ -1,9 +1,11 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    process::ExitCode,
     sync::Arc,
     time::Duration,
 };
 
+use plimsoll_runtime::{CommonArgs, read_settings};
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -19,6 +21,21 @@ const MAX_ANSWER: u64 = 64 * 1024;
 pub struct ProbeAnswer {
     pub status: u16,
     pub body: String,
+}
+
+/// The command `healthcheck`: asks the replica that has these settings and prints what it answers.
+/// Success means that it serves.
+///
+/// # Errors
+/// Settings that cannot be read, and a replica that does not answer.
+pub async fn healthcheck(common: &CommonArgs) -> anyhow::Result<ExitCode> {
+    let settings = read_settings(common)?;
+    let health = probe(settings.listen_address(), crate::tls::probe(&settings)?).await?;
+    println!("{}", health.body);
+    Ok(match health.status {
+        200 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
 }
 
 /// Asks the server that listens on `address` for `/health`, by TLS if there is a configuration for

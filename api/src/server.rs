@@ -6,6 +6,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use anyhow::Context;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{
@@ -14,6 +15,7 @@ use hyper_util::{
     },
 };
 use plimsoll_app::App;
+use plimsoll_runtime::settings::Settings;
 use poem::{
     Endpoint, Request, Response,
     http::uri::Scheme,
@@ -28,41 +30,99 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::{ApiSettings, ApiState, edge};
+use crate::{
+    ApiSettings, ApiState,
+    edge::{self, Root},
+    heads::{self, Heads},
+};
 
-/// A request's head, and each one after it on a kept connection, must arrive within this time.
-const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 /// Head bytes that are read before a request is refused with 431.
 const HEAD_BYTES: usize = 16 * 1024;
 /// How long requests that are under way may take after shutdown was asked for.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Serves the API on `listener` until `shutdown` is cancelled, then finishes the requests that are
+/// Where the API is served.
+pub struct Listeners {
+    /// Drydock's paths at the root, and every other dialect at its prefix.
+    pub main: TcpListener,
+    /// Docksmith's paths at the root.
+    pub docksmith: Option<TcpListener>,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(main: TcpListener) -> Self {
+        let docksmith = None;
+        Self { main, docksmith }
+    }
+}
+
+impl Listeners {
+    /// Opens those that are configured.
+    ///
+    /// # Errors
+    /// An address that cannot be listened on, and which one.
+    pub async fn bind(settings: &Settings) -> anyhow::Result<Self> {
+        let main = settings.listen_address();
+        let main = TcpListener::bind(main).await.with_context(|| {
+            format!("cannot listen on {main}; choose another address with --listen")
+        })?;
+        let docksmith = match settings.listen_docksmith {
+            None => None,
+            Some(address) => {
+                let listener = TcpListener::bind(address).await.with_context(|| {
+                    format!(
+                        "cannot listen on {address} for Docksmith's API; choose another \
+                         address with PLIMSOLL_LISTEN_DOCKSMITH"
+                    )
+                })?;
+                Some(listener)
+            }
+        };
+        Ok(Self { main, docksmith })
+    }
+}
+
+/// Serves the API on `listeners` until `shutdown` is cancelled, then finishes the requests that are
 /// under way; event streams end at once. Makes no round trip before it accepts, so that a replica
 /// answers within milliseconds of its start and while Postgres is away.
 pub async fn serve(
     app: App,
     settings: ApiSettings,
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
-    let state = ApiState::new(app, settings, shutdown.clone());
-    serve_endpoint(edge::root(state.clone()), state, listener).await
+    let Listeners { main, docksmith } = listeners.into();
+    let state = ApiState::new(app, settings, shutdown);
+    let slots = Arc::new(Semaphore::new(state.settings.max_connections));
+    let listen = |root, listener| {
+        let endpoint = edge::root(state.clone(), root);
+        serve_endpoint(endpoint, state.clone(), listener, slots.clone())
+    };
+    let main = listen(Root::Main, main);
+    let Some(docksmith) = docksmith else {
+        return main.await;
+    };
+    let address = docksmith.local_addr()?;
+    let docksmith = listen(Root::Docksmith(address), docksmith);
+    tokio::try_join!(main, docksmith).map(|((), ())| ())
 }
 
-async fn serve_endpoint<E>(root: E, state: ApiState, listener: TcpListener) -> std::io::Result<()>
+async fn serve_endpoint<E>(
+    root: E,
+    state: ApiState,
+    listener: TcpListener,
+    slots: Arc<Semaphore>,
+) -> std::io::Result<()>
 where
     E: Endpoint<Output = Response> + 'static,
 {
     let root = Arc::new(root);
     let shutdown = state.shutdown.clone();
-    let slots = Arc::new(Semaphore::new(state.settings.max_connections));
     let connections = GracefulShutdown::new();
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_DEADLINE)
+        .header_read_timeout(heads::FIRST)
         .max_buf_size(HEAD_BYTES)
         .keep_alive(true);
     builder
@@ -71,7 +131,6 @@ where
         .keep_alive_interval(Duration::from_secs(20))
         .max_header_list_size(HEAD_BYTES as u32)
         .max_concurrent_streams(100);
-    let builder = Arc::new(builder);
 
     loop {
         // Past the cap, connections wait in the kernel's queue instead of taking memory here.
@@ -94,7 +153,8 @@ where
         };
         let watcher = connections.watcher();
         let root = root.clone();
-        let builder = builder.clone();
+        let mut builder = builder.clone();
+        builder.http1().timer(Heads::default());
         let state = state.clone();
         tokio::spawn(async move {
             state.metrics.connections.inc();
@@ -144,7 +204,7 @@ where
     };
     // A handshake is part of the head: who is slow with it waits alone, and not for long.
     let handshake = TlsAcceptor::from(tls).accept(socket);
-    let stream = tokio::time::timeout(HEAD_DEADLINE, handshake)
+    let stream = tokio::time::timeout(heads::FIRST, handshake)
         .await
         .map_err(|_| "the handshake took too long".to_owned())?
         .map_err(|error| error.to_string())?;

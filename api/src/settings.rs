@@ -38,10 +38,22 @@ pub enum RateLimitKey {
     Identity,
 }
 
+/// Who may use Docksmith's API without a credential.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DocksmithAccess {
+    /// Whoever asks its own listener from this machine, where that is a loopback address.
+    #[default]
+    Loopback,
+    Nobody,
+    Everybody,
+}
+
 #[derive(Clone, Debug)]
 pub struct ApiSettings {
     /// Shown by `GET /api/v1/server`.
     pub port: u16,
+    /// Shown by it, too: what people call this installation.
+    pub name: Option<String>,
     /// How clients reach this server, e.g. `https://plimsoll.example.org`. Decides `Secure`
     /// cookies and HSTS, and is an accepted origin.
     pub public_url: Option<String>,
@@ -62,6 +74,7 @@ pub struct ApiSettings {
     /// WebSockets that one address, or one user, may open in 15 minutes.
     pub rate_limit_socket_max: u32,
     pub metrics: MetricsAccess,
+    pub docksmith: DocksmithAccess,
     pub compression: Feature,
     /// Smaller bodies, in bytes, are sent as they are.
     pub compression_threshold: u64,
@@ -69,6 +82,9 @@ pub struct ApiSettings {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// What pages of other origins may do. `None`: nothing.
     pub cors: Option<Cors>,
+    /// Whether lists at paths without a version are bare arrays, for clients of the program that
+    /// Drydock came from.
+    pub bare_lists: bool,
     /// Open connections; more wait.
     pub max_connections: usize,
     /// How long a request's body may take to arrive.
@@ -79,6 +95,7 @@ impl Default for ApiSettings {
     fn default() -> Self {
         Self {
             port: 3000,
+            name: None,
             public_url: None,
             trusted_proxies: 0,
             same_site: SameSite::default(),
@@ -89,10 +106,12 @@ impl Default for ApiSettings {
             rate_limit_webhook_max: 30,
             rate_limit_socket_max: 1000,
             metrics: MetricsAccess::default(),
+            docksmith: DocksmithAccess::default(),
             compression: Feature::Enabled,
             compression_threshold: 1024,
             tls: None,
             cors: None,
+            bare_lists: false,
             max_connections: 4096,
             body_deadline: Duration::from_secs(30),
         }

@@ -1,6 +1,16 @@
-use std::{ops::Deref, sync::Arc, time::Instant};
+use std::{
+    ops::Deref,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use plimsoll_app::App;
+use plimsoll_app::{
+    App, AppError,
+    operation_groups::GroupOutcome,
+    outcomes::Outcome,
+    removals::{AcceptedRemoval, Removal},
+};
+use plimsoll_domain::ids::{OperationGroupId, OperationId};
 use tokio_util::sync::CancellationToken;
 
 use crate::{ApiSettings, health::HealthProbe, metrics::Metrics, middleware::rate_limit::Limiter};
@@ -40,6 +50,45 @@ impl ApiState {
             shutdown,
             started: Instant::now(),
         }))
+    }
+}
+
+impl ApiState {
+    /// Waits for the end of an operation, not longer than this process runs: whoever waits hears
+    /// that the operation goes on, and where to ask again.
+    pub async fn outcome(
+        &self,
+        operation: OperationId,
+        patience: Duration,
+    ) -> Result<Outcome, AppError> {
+        tokio::select! {
+            outcome = self.app.outcome(operation, patience) => outcome,
+            () = self.shutdown.cancelled() => Ok(Outcome::Running),
+        }
+    }
+
+    /// The same for all of a group.
+    pub async fn group_outcome(
+        &self,
+        group: OperationGroupId,
+        patience: Duration,
+    ) -> Result<GroupOutcome, AppError> {
+        tokio::select! {
+            outcome = self.app.group_outcome(group, patience) => outcome,
+            () = self.shutdown.cancelled() => Ok(GroupOutcome::Running),
+        }
+    }
+
+    /// The same for a removal; `None` while it runs.
+    pub async fn removal_outcome(
+        &self,
+        removal: AcceptedRemoval,
+        patience: Duration,
+    ) -> Result<Option<Removal>, AppError> {
+        tokio::select! {
+            outcome = self.app.removal_outcome(removal, patience) => outcome,
+            () = self.shutdown.cancelled() => Ok(None),
+        }
     }
 }
 

@@ -7,13 +7,14 @@ mod redis;
 mod services;
 mod supervisor;
 
+use std::path::Path;
+
 use anyhow::Context;
-use plimsoll_api::configuration;
+use plimsoll_api::{Listeners, configuration};
 use plimsoll_app::App;
 use plimsoll_domain::ids::OperationId;
 use plimsoll_runtime::CommonArgs;
 use plimsoll_worker::WorkerSettings;
-use tokio::net::TcpListener;
 
 use services::Services;
 
@@ -25,10 +26,7 @@ pub async fn run(args: &CommonArgs) -> anyhow::Result<()> {
     let runtime = plimsoll_runtime::init(args, "plimsoll")?;
     let settings = runtime.settings.clone();
     let mut services = Services::claim(&settings)?;
-    let address = settings.listen_address();
-    let listener = TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {address}; choose another address with --listen")
-    })?;
+    let listeners = Listeners::bind(&settings).await?;
     let services = tokio::task::spawn_blocking({
         let settings = settings.clone();
         move || services.start(&settings).map(|()| services)
@@ -37,6 +35,7 @@ pub async fn run(args: &CommonArgs) -> anyhow::Result<()> {
     let (store, queue) = services.connect(&settings).await?;
     plimsoll_store::migrate(&store).await?;
     let app = App::new(store, queue, plimsoll_runtime::app_settings(&settings)?);
+    app.tally().legacy_settings(&runtime.legacy);
     let worker_settings = WorkerSettings::from_settings(&settings)?;
     // One that fails ends the other: half of Plimsoll must not look like the whole.
     let shutdown = &runtime.shutdown;
@@ -47,8 +46,14 @@ pub async fn run(args: &CommonArgs) -> anyhow::Result<()> {
     } else {
         "http"
     };
-    println!("Plimsoll is ready: {scheme}://{}", listener.local_addr()?);
-    let api = plimsoll_api::serve(app.clone(), api_settings, listener, shutdown.clone());
+    println!(
+        "Plimsoll is ready: {scheme}://{}",
+        listeners.main.local_addr()?
+    );
+    if let Some(docksmith) = &listeners.docksmith {
+        println!("Docksmith's API: {scheme}://{}", docksmith.local_addr()?);
+    }
+    let api = plimsoll_api::serve(app.clone(), api_settings, listeners, shutdown.clone());
     let worker = plimsoll_worker::run(app, worker_settings, shutdown.clone());
     let ended = tokio::try_join!(
         async {
@@ -71,7 +76,11 @@ pub async fn run(args: &CommonArgs) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// Without such servers; and as `plimsoll_worker::assist`.
-pub async fn assist(args: &CommonArgs, operation: OperationId) -> anyhow::Result<()> {
+pub async fn assist(
+    args: &CommonArgs,
+    operation: OperationId,
+    socket: Option<&Path>,
+) -> anyhow::Result<()> {
     let runtime = plimsoll_runtime::init(args, "plimsoll")?;
     let settings = &runtime.settings;
     let elsewhere = settings.database.url.is_some() && settings.redis.url.is_some();
@@ -83,5 +92,5 @@ pub async fn assist(args: &CommonArgs, operation: OperationId) -> anyhow::Result
     let (store, queue) = services.connect(settings).await?;
     let app = App::new(store, queue, plimsoll_runtime::app_settings(settings)?);
     let worker = WorkerSettings::from_settings(settings)?;
-    plimsoll_worker::assist(app, worker, operation, runtime.shutdown.clone()).await
+    plimsoll_worker::assist(app, worker, operation, socket, runtime.shutdown.clone()).await
 }

@@ -1,4 +1,4 @@
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use plimsoll_domain::ids::OperationId;
@@ -24,12 +24,19 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Ask the Plimsoll on this machine for /health; exit status 0 if it serves
+    Healthcheck,
     /// Run one operation and nothing else
     ///
     /// For the helper container that is started when the operation is on the container that
     /// Plimsoll itself runs in.
     #[command(hide = true)]
-    Assist { operation: OperationId },
+    Assist {
+        operation: OperationId,
+        /// The engine's own socket, where the settings name another way to it
+        #[arg(long)]
+        socket: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -38,17 +45,23 @@ fn main() -> ExitCode {
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)
-        .and_then(|runtime| match args.command {
-            None => runtime.block_on(plimsoll::run(&args.common)),
-            Some(Command::Assist { operation }) => {
-                runtime.block_on(plimsoll::assist(&args.common, operation))
-            }
-        });
+        .and_then(|runtime| runtime.block_on(run(args)));
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("plimsoll: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.command {
+        None => plimsoll::run(&args.common).await?,
+        Some(Command::Healthcheck) => return plimsoll_api::healthcheck(&args.common).await,
+        Some(Command::Assist { operation, socket }) => {
+            plimsoll::assist(&args.common, operation, socket.as_deref()).await?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -103,6 +103,8 @@ fn facts(watcher: &WatcherRef, n: usize) -> ContainerFacts {
             started_at: Some(chrono::Utc::now()),
         },
         compose: None,
+        wiring: Default::default(),
+        compose_image: None,
         auto_remove: false,
         manager: None,
     }

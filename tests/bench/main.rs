@@ -6,6 +6,7 @@
 mod engine;
 mod enqueue;
 mod fleet;
+mod idle;
 mod live;
 mod load;
 mod reads;
@@ -40,6 +41,9 @@ async fn main() -> anyhow::Result<()> {
     }
     if wanted("updates") {
         updates::run(&mut report).await?;
+    }
+    if wanted("idle") {
+        idle::run(&mut report).await?;
     }
     let path = report.write()?;
     println!("written to {}", path.display());

@@ -62,6 +62,7 @@ pub async fn run(report: &mut Report) -> anyhow::Result<()> {
             5_000.0,
             true,
         ),
+        ("GET /metrics", load::get("/metrics", &headers), 500.0, true),
         (
             "GET /containers?limit=25",
             load::get("/api/v1/containers?limit=25", &headers),

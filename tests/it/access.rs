@@ -633,7 +633,7 @@ async fn a_lost_database_is_said_within_a_second_and_its_return_is_noticed() {
         proxy.set(fault);
         let asked = Instant::now();
         let refused = replica.get("/api/v1/app", &token).await;
-        assert!(asked.elapsed() < Duration::from_millis(1500), "{fault:?}");
+        wait::took_at_most(asked, Duration::from_millis(1500));
         assert_eq!(refused.status, 503, "{fault:?}");
         assert!(!refused.header("retry-after").is_empty());
         refused.error();
@@ -642,7 +642,7 @@ async fn a_lost_database_is_said_within_a_second_and_its_return_is_noticed() {
         })
         .await;
         proxy.set(Fault::None);
-        wait::until_true("recovery", Duration::from_secs(10), || async {
+        wait::until_true("recovery", wait::SOON, || async {
             replica.get("/api/v1/app", &token).await.status == 200
                 && answer(replica.request(Method::GET, "/health")).await.status == 200
         })
@@ -654,6 +654,18 @@ async fn a_lost_database_is_said_within_a_second_and_its_return_is_noticed() {
 async fn a_half_sent_request_is_closed_and_hurts_nobody() {
     let (database, redis) = (Database::migrated().await, Redis::start().await);
     let replica = Replica::start(&database, &redis).await;
+    // A load balancer keeps its connections, and uses them again much later.
+    let mut kept = tokio::net::TcpStream::connect(replica.address)
+        .await
+        .unwrap();
+    let mut answered = async || {
+        let request = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n";
+        kept.write_all(request).await.unwrap();
+        let mut answer = [0; 4096];
+        let length = kept.read(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer[..length]).into_owned()
+    };
+    assert!(answered().await.starts_with("HTTP/1.1 200 "));
     let mut slow = Vec::new();
     for _ in 0..50 {
         let mut socket = tokio::net::TcpStream::connect(replica.address)
@@ -672,6 +684,7 @@ async fn a_half_sent_request_is_closed_and_hurts_nobody() {
     let mut rest = Vec::new();
     let closed = tokio::time::timeout(Duration::from_secs(8), slow[0].read_to_end(&mut rest)).await;
     assert!(closed.is_ok(), "the connection was still open after 8 s");
+    assert!(answered().await.starts_with("HTTP/1.1 200 "));
 }
 
 #[tokio::test]

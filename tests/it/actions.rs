@@ -207,9 +207,25 @@ async fn many_containers_are_updated_by_one_request() {
             .request(0, Method::POST, "/containers/update")
             .json(&body)
     };
-    let done = answer(ask()).await;
+    // A client that heard nothing repeats itself, even at the same time.
+    let keyed = || answer(ask().header("idempotency-key", "all of them"));
+    let (done, twin) = tokio::join!(keyed(), keyed());
     assert_eq!(done.status, 200, "{}", done.text);
-    let done = done.json();
+    let accepted_by = |answer: &Answer| answer.json()["accepted"].clone();
+    assert_eq!(accepted_by(&done), accepted_by(&twin), "{}", twin.text);
+    assert_eq!(accepted_by(&done), accepted_by(&keyed().await));
+    let other = fleet
+        .request(0, Method::POST, "/containers/update")
+        .header("idempotency-key", "all of them")
+        .json(&json!({ "containerIds": [ids[0]] }));
+    assert_eq!(answer(other).await.status, 422);
+    // The first answer says why; a repetition only that it was refused then.
+    let first = if done.text.contains("No update available") {
+        done
+    } else {
+        twin
+    };
+    let done = first.json();
     let accepted = done["accepted"].as_array().unwrap();
     assert_eq!(accepted.len(), 2, "{done:#}");
     for (entry, (id, name)) in accepted.iter().zip(ids.iter().zip(&names)) {

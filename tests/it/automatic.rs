@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::fleet::{Case, Fleet, text};
 use crate::replica::answer;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = wait::SOON;
 const OF: &str = "SELECT id FROM update_operations WHERE container_name = $1 AND kind = 'update'
                    ORDER BY created_at";
 

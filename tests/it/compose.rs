@@ -8,6 +8,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::fleet::{Fleet, operation_of, text};
+use crate::images::succeeded;
 use crate::replica::answer;
 
 struct Stack {
@@ -73,7 +74,7 @@ impl Stack {
     }
 }
 
-async fn compose(file: &Path, arguments: &[&str]) {
+pub async fn compose(file: &Path, arguments: &[&str]) {
     let output = tokio::process::Command::new("docker")
         .args(["compose", "--file"])
         .arg(file)
@@ -81,11 +82,7 @@ async fn compose(file: &Path, arguments: &[&str]) {
         .output()
         .await
         .expect("docker is there");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "docker compose {arguments:?}: {errors}"
-    );
+    succeeded(output, arguments);
 }
 
 #[tokio::test]

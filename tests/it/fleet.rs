@@ -68,6 +68,11 @@ impl Case<'_> {
 impl Fleet {
     /// With so many API processes, and no worker yet.
     pub async fn start(replicas: usize) -> Self {
+        Self::start_with(replicas, |api| api).await
+    }
+
+    /// With changes to the settings of the API processes.
+    pub async fn start_with(replicas: usize, change: impl Fn(Server) -> Server) -> Self {
         let (database, redis) = (Database::migrated().await, Redis::start().await);
         let docker = Docker::connect().await;
         let mut apis = Vec::new();
@@ -75,7 +80,7 @@ impl Fleet {
             let api = Server::api(database.url(), &redis.url())
                 .env("PLIMSOLL_ANONYMOUS_AUTH_CONFIRM", "true")
                 .env("PLIMSOLL_SERVER_RATELIMIT_MAX", "0");
-            apis.push(api.ready().await);
+            apis.push(change(api).ready().await);
         }
         Self {
             apis,
@@ -191,6 +196,13 @@ impl Fleet {
     pub async fn judged(&self, operation: Uuid) -> (End, Value) {
         let end = self.oracle.check(&self.docker, &self.rows, operation).await;
         (end, completed(&self.rows, operation).await)
+    }
+
+    /// The same once what a late call did to the engine is undone.
+    pub async fn settled(&self, operation: Uuid) -> End {
+        self.oracle
+            .check_within(PATIENCE, &self.docker, &self.rows, operation)
+            .await
     }
 
     /// The one number that the query gives.

@@ -7,25 +7,20 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use plimsoll_app::WebhookTokens;
+use plimsoll_app::{Feature, WebhookTokens};
 use plimsoll_domain::access::Role;
 use plimsoll_support::{docker::Docker, image::Image, postgres::Database, redis::Redis};
-use plimsoll_support::{registry::Registry, wait};
+use plimsoll_support::{registry::Registry, syft, wait};
 use tokio::process::Command;
 
-use crate::replica::{Replica, api_settings, users};
+use crate::replica::{Replica, api_settings, scopes_of, users};
 use crate::world::{SOON, worker};
 
 const WEBHOOK: &str = "the token of all webhooks";
 
 /// `make services` puts it there.
 fn schemathesis() -> PathBuf {
-    let target = plimsoll_support::server::binary("plimsoll-api");
-    let target = target
-        .ancestors()
-        .nth(2)
-        .expect("target/<profile>/<binary>");
-    let program = target.join("tools/schemathesis/bin/schemathesis");
+    let program = plimsoll_support::server::target().join("tools/schemathesis/bin/schemathesis");
     assert!(
         program.exists(),
         "{program:?} is missing: run `make services`"
@@ -40,6 +35,8 @@ fn number(name: &str, default: u32) -> u32 {
 struct Fuzz<'a> {
     replica: &'a Replica,
     token: &'a str,
+    /// Where the document is.
+    document: &'a str,
 }
 
 impl Fuzz<'_> {
@@ -55,7 +52,7 @@ impl Fuzz<'_> {
         let run = Command::new(schemathesis())
             .arg("--config-file")
             .arg(&file)
-            .args(["run", &self.replica.url("/api/v1/openapi.json")])
+            .args(["run", &self.replica.url(self.document)])
             .args(["--workers", "2", "--request-timeout", "90", "--no-color"])
             .args(arguments)
             .current_dir(directory.path())
@@ -89,10 +86,16 @@ async fn generated_requests_are_answered_as_documented() {
     // Wrong passwords are a part of what is generated: no account is to be locked for it.
     app.access.account_failures = u32::MAX;
     app.access.address_failures = u32::MAX;
+    // Otherwise the answer is a 503, as the contract has it, and no answer is to be one.
+    app.sbom = Feature::Enabled;
     let replica = Replica::start_with(database.url(), &redis.url(), app, api_settings()).await;
-    let _worker = worker(database.url(), &redis.url(), &docker).spawn();
-    let scopes: Vec<&str> = Role::Admin.scopes().iter().map(|s| s.as_str()).collect();
-    let token = replica.token(&database, Role::Admin, &scopes).await;
+    let _worker = worker(database.url(), &redis.url(), &docker)
+        .env("PLIMSOLL_SECURITY_SBOM_ENABLED", "true")
+        .env("PLIMSOLL_SECURITY_SYFT_COMMAND", syft::command().display())
+        .spawn();
+    let token = replica
+        .token(&database, Role::Admin, &scopes_of(Role::Admin))
+        .await;
 
     for version in ["1.0.0", "1.1.0"] {
         let image = Image::app(version).label("plimsoll.test", docker.id());
@@ -108,18 +111,26 @@ async fn generated_requests_are_answered_as_documented() {
     .await;
 
     let examples = number("PLIMSOLL_FUZZ_EXAMPLES", 4).to_string();
-    // The token that it has is among those that it finds and would revoke.
+    // The token that it has is among those that it finds and would revoke, and the container among
+    // those that it would remove while others ask for it.
     let all = [
         "--max-examples",
         &examples,
         "--exclude-operation-id",
         "revokeToken",
+        "--exclude-operation-id",
+        "removeContainer",
+        "--exclude-operation-id",
+        "prune",
     ];
     let fuzz = Fuzz {
         replica: &replica,
         token: &token,
+        document: "/api/v1/openapi.json",
     };
-    let mut cases = fuzz.run("", &all).await;
+    // Another machine's registry is none of this.
+    let known = format!("[parameters]\n\"query.image\" = \"{reference}\"");
+    let mut cases = fuzz.run(&known, &all).await;
     // What a container's own state refuses is no schema's business, so nothing is asked about that.
     let truthful = "not_a_server_error,status_code_conformance,content_type_conformance,\
                     response_schema_conformance,response_headers_conformance";
@@ -136,8 +147,51 @@ async fn generated_requests_are_answered_as_documented() {
         of_containers,
         "--exclude-operation-id",
         "deleteContainer",
+        "--exclude-operation-id",
+        "removeContainer",
     ];
     cases += fuzz.run(&real, &some).await;
     let least = number("PLIMSOLL_FUZZ_CASES", 500);
+    assert!(cases >= least, "{cases} cases, not {least}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn generated_requests_of_docksmiths_clients_are_answered_as_documented() {
+    let (database, redis) = (Database::migrated().await, Redis::start().await);
+    let docker = Docker::connect().await;
+    let mut app = users();
+    // Wrong passwords are a part of what is generated.
+    app.access.account_failures = u32::MAX;
+    app.access.address_failures = u32::MAX;
+    let replica = Replica::start_with(database.url(), &redis.url(), app, api_settings()).await;
+    // Without containers: what an engine refuses is no schema's business.
+    let _worker = worker(database.url(), &redis.url(), &docker).spawn();
+    let token = replica
+        .token(&database, Role::Admin, &scopes_of(Role::Admin))
+        .await;
+    wait::until_true("the engine to be connected", SOON, async || {
+        let health = replica.get("/docksmith/api/health", &token).await;
+        health.json()["data"]["services"]["docker"] == true
+    })
+    .await;
+    let fuzz = Fuzz {
+        replica: &replica,
+        token: &token,
+        document: "/docksmith/api/openapi.json",
+    };
+    let examples = number("PLIMSOLL_FUZZ_EXAMPLES", 3).to_string();
+    // The engine is everybody's: nothing of it is pruned or removed, and no registry that somebody
+    // makes up answers. Of two spellings one must be there, and a name may be any scalar, which the
+    // document cannot say.
+    let all = [
+        "--max-examples",
+        &examples,
+        "--exclude-checks",
+        "positive_data_acceptance,negative_data_rejection",
+        "--exclude-path-regex",
+        "^/api/(prune/|events|images/|networks/|volumes/|registry/)",
+    ];
+    let cases = fuzz.run("", &all).await;
+    let least = number("PLIMSOLL_FUZZ_DOCKSMITH_CASES", 200);
     assert!(cases >= least, "{cases} cases, not {least}");
 }

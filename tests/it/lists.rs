@@ -1,7 +1,10 @@
 //! Reading over HTTP: shapes, filters, orders, pages, entity tags
 //! (contract/drydock-container-api.md, contract/drydock-app-api.md).
 
-use plimsoll_app::store::components::{self, Component, ComponentKind};
+use plimsoll_app::store::{
+    Store, StoreSettings,
+    components::{self, Component, ComponentKind},
+};
 use plimsoll_domain::{
     container::{ComposeRef, ContainerFacts},
     ids::WatcherRef,
@@ -307,6 +310,49 @@ async fn history_follows_the_container_and_is_paged() {
         let answer = fleet.get(&format!("/api/v1/update-operations/{id}")).await;
         assert_eq!(answer.status, 404);
     }
+}
+
+#[tokio::test]
+async fn of_a_long_history_the_newest_entries_are_kept() {
+    let database = Database::migrated().await;
+    let client = database.client().await;
+    // Days since each was asked for, and whether it ended.
+    for (container, days, ended) in [
+        ("busy", 0, true),
+        ("busy", 2, true),
+        ("busy", 3, true),
+        ("busy", 4, true),
+        ("busy", 5, false),
+        ("quiet", 6, true),
+        ("quiet", 31, true),
+    ] {
+        client
+            .execute(
+                "INSERT INTO update_operations (id, kind, agent, watcher, container_id,
+                     container_name, identity_key, phase, target_image, actor, created_at,
+                     completed_at)
+                 SELECT gen_random_uuid(), 'update', '', 'local', 'c', $1, $1,
+                     CASE WHEN $3 THEN 'succeeded' ELSE 'prepare' END, 'app:2', 'test', at,
+                     CASE WHEN $3 THEN at END
+                   FROM (SELECT now() - make_interval(days => $2) AS at) asked",
+                &[&container, &days, &ended],
+            )
+            .await
+            .unwrap();
+    }
+    let store = Store::new(&StoreSettings {
+        url: database.url().into(),
+        connections: 1,
+    });
+    let month = 30.0 * 24.0 * 60.0 * 60.0;
+    let forgotten = store.unwrap().expire_operations(month, 2).await.unwrap();
+    assert_eq!(forgotten, 3);
+    let left = "SELECT container_name, extract(day FROM now() - created_at)::int
+                  FROM update_operations ORDER BY created_at DESC";
+    let left = client.query(left, &[]).await.unwrap();
+    let left: Vec<(String, i32)> = left.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let kept = [("busy", 0), ("busy", 2), ("busy", 5), ("quiet", 6)];
+    assert_eq!(left, kept.map(|(name, days)| (name.to_owned(), days)));
 }
 
 #[tokio::test]

@@ -312,11 +312,7 @@ async fn two_hundred_clients_follow_at_once_and_leave_nothing_behind() {
     // Other reads are not held up.
     let began = Instant::now();
     logs_with(&world, &id, "tail=1", "tick").await;
-    assert!(
-        began.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        began.elapsed()
-    );
+    wait::took_at_most(began, Duration::from_secs(3));
     assert!(followers(&world).await >= before + 200);
     drop(sockets);
     wait::until_true("the worker to let go", SOON, async || {
@@ -335,16 +331,25 @@ async fn a_dead_worker_ends_streams_and_refuses_downloads() {
     world.worker.kill();
     let rest = socket.rest().await;
     assert_eq!(rest.code, 1011, "{rest:?}");
-    assert!(
-        began.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        began.elapsed()
-    );
+    wait::took_at_most(began, Duration::from_secs(10));
     let path = format!("/api/v1/containers/{id}/logs");
     let request = world.authorised(Method::GET, &path);
     let refused = answer(request.timeout(Duration::from_secs(40))).await;
     assert_eq!(refused.status, 503, "{}", refused.text);
     assert!(!refused.header("retry-after").is_empty());
+    // By now the worker is known to be gone, and nobody waits for it.
+    let began = Instant::now();
+    for what in ["logs", "stats"] {
+        let path = format!("/api/v1/containers/{id}/{what}");
+        let refused = answer(world.authorised(Method::GET, &path)).await;
+        assert_eq!(refused.status, 503, "{}", refused.text);
+        assert!(
+            refused.error().contains("no worker of local is running"),
+            "{}",
+            refused.text
+        );
+    }
+    wait::took_at_most(began, Duration::from_secs(6));
 }
 
 #[tokio::test]
@@ -394,6 +399,7 @@ async fn sockets_are_limited_over_all_replicas() {
     ];
     let mut opened = 0;
     let mut refused = 0;
+    let began = Instant::now();
     for attempt in 0..1100 {
         let path = "/api/v1/containers/unknown/logs/stream";
         match Socket::open(&replicas[attempt % 2].url(path), &[]).await {
@@ -405,6 +411,8 @@ async fn sockets_are_limited_over_all_replicas() {
         }
     }
     // What a replica has taken of the limit and not used is not given to the other.
-    assert!((940..=1010).contains(&opened), "{opened}");
+    // Of the thousand in fifteen minutes, a few come back while we ask.
+    let again = began.elapsed().as_secs() * 1000 / 900;
+    assert!((940..=1010 + again).contains(&opened), "{opened}");
     assert!(refused > 0);
 }

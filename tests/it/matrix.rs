@@ -99,8 +99,16 @@ struct Operation {
     needs: Needs,
 }
 
+/// Of all dialects, at the main listener.
 fn operations() -> Vec<Operation> {
-    let document: Value = serde_json::from_str(&plimsoll_api::drydock::document()).unwrap();
+    let mut operations = operations_of("", &plimsoll_api::drydock::document());
+    let docksmith = plimsoll_api::docksmith::document();
+    operations.extend(operations_of("/docksmith", &docksmith));
+    operations
+}
+
+fn operations_of(prefix: &str, document: &str) -> Vec<Operation> {
+    let document: Value = serde_json::from_str(document).unwrap();
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
@@ -116,7 +124,7 @@ fn operations() -> Vec<Operation> {
                 .collect();
             operations.push(Operation {
                 method: Method::from_bytes(method.to_uppercase().as_bytes()).unwrap(),
-                path: filled.join("/"),
+                path: format!("{prefix}{}", filled.join("/")),
                 needs: Needs::parse(permission),
                 id,
             });
@@ -210,7 +218,7 @@ async fn refused(request: reqwest::RequestBuilder, method: &Method) -> Option<u1
         403 => {
             let answer = Answer::of(response).await;
             answer
-                .error()
+                .refusal()
                 .starts_with("This needs the permission ")
                 .then_some(403)
         }

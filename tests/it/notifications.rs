@@ -5,10 +5,9 @@ use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
-use std::time::Duration;
 
 use plimsoll_support::hostile::{Answer, Hostile};
-use plimsoll_support::{postgres::Database, redis::Redis, server::Server, wait};
+use plimsoll_support::{postgres::Database, redis::Redis, server::Server, trivy::Trivy, wait};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -16,13 +15,13 @@ use crate::replica::answer;
 use crate::world::{SOON, World};
 
 /// A service that can be switched off.
-struct Service {
-    server: Hostile,
+pub struct Service {
+    pub server: Hostile,
     up: Arc<AtomicBool>,
 }
 
 impl Service {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let up = Arc::new(AtomicBool::new(true));
         let is_up = up.clone();
         let server = Hostile::start(move |_| match is_up.load(Ordering::SeqCst) {
@@ -33,16 +32,16 @@ impl Service {
         Self { server, up }
     }
 
-    fn switch(&self, up: bool) {
+    pub fn switch(&self, up: bool) {
         self.up.store(up, Ordering::SeqCst);
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}/hook/hunter2hunter2", self.server.host())
     }
 
     /// The names of the containers that it was told of by this event, one for each request.
-    fn told(&self, event: &str) -> Vec<String> {
+    pub fn told(&self, event: &str) -> Vec<String> {
         let received = self.server.received();
         let of_event = received
             .iter()
@@ -56,7 +55,7 @@ impl Service {
     }
 }
 
-async fn world(service: &Service, more: &[(&str, &str)]) -> World {
+pub async fn world(service: &Service, more: &[(&str, &str)]) -> World {
     let (database, redis) = (Database::migrated().await, Redis::start().await);
     let api = Server::api(database.url(), &redis.url());
     World::with(database, redis, api, |worker| {
@@ -67,7 +66,7 @@ async fn world(service: &Service, more: &[(&str, &str)]) -> World {
     .await
 }
 
-async fn outbox(world: &World) -> Vec<Value> {
+pub async fn outbox(world: &World) -> Vec<Value> {
     let answer = world.get("/api/v1/notifications/outbox?limit=200").await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer.json()["data"].as_array().unwrap().clone()
@@ -85,7 +84,7 @@ async fn in_state(world: &World, event: &str, state: &str) -> Value {
     .await
 }
 
-async fn deploy(world: &World) -> (String, String) {
+pub async fn deploy(world: &World) -> (String, String) {
     let image = world.publish("app", &["1.0.0", "1.1.0"]).await;
     let id = world.run("web", &image, &[]).await;
     let shown = world.get(&format!("/api/v1/containers/{id}")).await.json();
@@ -199,26 +198,64 @@ async fn a_worker_that_dies_loses_no_message() {
 }
 
 #[tokio::test]
-async fn a_silent_service_delays_nobody() {
-    let silent = Hostile::start(|_| Answer::silence()).await;
-    let service = Service::start().await;
-    let url = format!("http://{}/", silent.host());
-    let world = world(&service, &[("DD_TRIGGER_HTTP_DEAF_URL", &url)]).await;
-    let (id, name) = deploy(&world).await;
-    world.watch(&id).await;
-    wait::until_true("the silent one to be asked", SOON, async || {
-        !silent.received().is_empty()
+async fn a_security_alert_is_told_of_once_for_what_was_found() {
+    let (service, trivy) = (Service::start().await, Trivy::install());
+    let (database, redis) = (Database::migrated().await, Redis::start().await);
+    let api = Server::api(database.url(), &redis.url()).env("DD_SECURITY_SCANNER", "trivy");
+    let world = World::with(database, redis, api, |worker| {
+        worker
+            .env("DD_TRIGGER_HTTP_HOOK_URL", service.url())
+            .env("DD_SECURITY_SCANNER", "trivy")
+            .env("DD_SECURITY_TRIVY_COMMAND", trivy.command().display())
     })
     .await;
-    wait::until_true(
-        "the other one to be told",
-        Duration::from_secs(8),
-        async || service.told("update-available") == [name.as_str()],
-    )
-    .await;
-    let path = format!("/api/v1/containers/{id}/update");
-    let updated = answer(world.authorised(Method::POST, &path)).await;
-    assert_eq!(updated.status, 200, "{}", updated.text);
+    let (id, name) = deploy(&world).await;
+    let scan = async || {
+        let path = format!("/api/v1/containers/{id}/scan");
+        let scanned = answer(world.authorised(Method::POST, &path)).await;
+        assert_eq!(scanned.status, 200, "{}", scanned.text);
+    };
+    let alerts = async || {
+        let all = outbox(&world).await;
+        all.iter().filter(|m| m["rule"] == "security-alert").count()
+    };
+    let audited = async || {
+        let entries = world.get("/api/v1/audit?action=security-alert").await;
+        entries.json()["total"].as_u64().unwrap()
+    };
+    trivy.finds(&[("CVE-2024-1", "MEDIUM")]);
+    scan().await;
+    assert_eq!((alerts().await, audited().await), (0, 0), "nothing serious");
+
+    trivy.finds(&[("CVE-2024-1", "CRITICAL"), ("CVE-2024-2", "LOW")]);
+    scan().await;
+    in_state(&world, "security-alert", "delivered").await;
+    assert_eq!(service.told("security-alert"), [name.as_str()]);
+    let received = service.server.received();
+    let body: Value = serde_json::from_str(&received.last().unwrap().body).unwrap();
+    assert_eq!(
+        body["security"]["scan"]["summary"]["critical"], 1,
+        "{body:#}"
+    );
+
+    // The same, whatever else was found, is no news; as many others are.
+    trivy.finds(&[("CVE-2024-1", "CRITICAL")]);
+    scan().await;
+    assert_eq!((alerts().await, audited().await), (1, 1));
+    trivy.finds(&[("CVE-2024-3", "HIGH")]);
+    scan().await;
+    assert_eq!((alerts().await, audited().await), (2, 2));
+
+    // Nobody hears of it once the rule is switched off.
+    let path = "/api/v1/notifications/security-alert";
+    let off = world.authorised(Method::PATCH, path);
+    assert_eq!(
+        answer(off.json(&json!({"enabled": false}))).await.status,
+        200
+    );
+    trivy.finds(&[("CVE-2024-4", "HIGH")]);
+    scan().await;
+    assert_eq!((alerts().await, audited().await), (2, 3));
 }
 
 #[tokio::test]

@@ -432,14 +432,10 @@ async fn a_provider_that_is_away_says_so_and_keeps_nobody_else_out() {
     assert_eq!(listed["warnings"].as_array().unwrap().len(), 1);
 
     scene.provider.restart().await;
-    wait::until_true(
-        "the provider to be asked again",
-        Duration::from_secs(10),
-        || async {
-            let begun = answer(scene.one.request(Method::GET, "/auth/oidc/corp/redirect")).await;
-            begun.status == 200
-        },
-    )
+    wait::until_true("the provider to be asked again", wait::SOON, || async {
+        let begun = answer(scene.one.request(Method::GET, "/auth/oidc/corp/redirect")).await;
+        begun.status == 200
+    })
     .await;
     session(&scene.sign_in("ann").await);
     let status = answer(scene.one.request(Method::GET, "/api/v1/auth/status"))

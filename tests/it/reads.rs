@@ -228,7 +228,7 @@ async fn without_postgres_a_read_fails_within_a_second_and_recovers_by_itself() 
         proxy.set(fault);
         let start = Instant::now();
         assert!(app.snapshot().await.is_err());
-        assert!(start.elapsed() < Duration::from_millis(1000), "{fault:?}");
+        plimsoll_support::wait::took_at_most(start, Duration::from_millis(1000));
         proxy.set(Fault::None);
         plimsoll_support::wait::until_true(
             "a read after the fault",

@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::LazyLock};
 
-use plimsoll_api::ApiSettings;
+use plimsoll_api::{ApiSettings, Listeners};
 use plimsoll_app::{
     App, AppSettings, Queue, Store,
     access::{AccessSettings, ConfiguredUser, password::PasswordHash},
@@ -23,8 +23,15 @@ pub const PASSWORD: &str = "correct horse battery";
 pub struct Replica {
     pub app: App,
     pub address: SocketAddr,
+    /// Where Docksmith's API is at the root.
+    pub docksmith: SocketAddr,
     pub client: reqwest::Client,
     shutdown: CancellationToken,
+}
+
+/// Everything that the role may do.
+pub fn scopes_of(role: Role) -> Vec<&'static str> {
+    role.scopes().iter().map(|scope| scope.as_str()).collect()
 }
 
 /// Settings that only the rate limits of differ from the default: tests ask often.
@@ -83,16 +90,22 @@ impl Replica {
         let app = App::new(store, queue, app);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let own = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let docksmith = own.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         tokio::spawn(plimsoll_api::serve(
             app.clone(),
             api,
-            listener,
+            Listeners {
+                main: listener,
+                docksmith: Some(own),
+            },
             shutdown.clone(),
         ));
         Self {
             app,
             address,
+            docksmith,
             client: reqwest::Client::builder().no_gzip().build().unwrap(),
             shutdown,
         }
@@ -159,8 +172,8 @@ impl Replica {
 
     /// A token with everything that its owner may do.
     pub async fn owner_token(&self, database: &Database) -> String {
-        let scopes: Vec<&str> = Role::Owner.scopes().iter().map(|s| s.as_str()).collect();
-        self.token(database, Role::Owner, &scopes).await
+        self.token(database, Role::Owner, &scopes_of(Role::Owner))
+            .await
     }
 
     pub fn stop(&self) {
@@ -201,6 +214,14 @@ impl Answer {
             .as_str()
             .unwrap_or_else(|| panic!("not the error contract: {}", self.text))
             .to_owned()
+    }
+
+    /// What an error says, in whichever dialect.
+    pub fn refusal(&self) -> String {
+        match &self.json()["error"]["message"] {
+            Value::String(message) => message.clone(),
+            _ => self.error(),
+        }
     }
 
     pub fn header(&self, name: &str) -> &str {

@@ -23,7 +23,7 @@ use plimsoll_support::{
 use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = wait::SOON;
 
 fn queue(url: &str) -> Queue {
     Queue::new(&url.to_owned().into()).expect("the address is valid")
@@ -199,7 +199,7 @@ async fn two_hundred_streams_take_two_connections_and_starve_no_read() {
     let began = Instant::now();
     let answer = queue.call(&WATCHER, "ping", &Value::Null, SOON).await;
     assert_eq!(answer.unwrap(), "pong");
-    assert!(began.elapsed() < Duration::from_secs(1), "{began:?}");
+    wait::took_at_most(began, Duration::from_secs(1));
     drop(streams);
     worker.has_streams(0).await;
 }
@@ -217,7 +217,7 @@ async fn a_silent_worker_ends_the_stream_within_ten_seconds() {
     let began = Instant::now();
     let (_, error) = rest(stream).await;
     assert!(matches!(error, Some(StreamError::Lost(_))), "{error:?}");
-    assert!(began.elapsed() < Duration::from_secs(10));
+    wait::took_at_most(began, Duration::from_secs(10));
     // And the worker, for its part, notices that nobody asks any more.
     worker.has_streams(0).await;
 }
@@ -235,7 +235,7 @@ async fn a_worker_that_ends_in_order_says_so_at_once() {
         panic!("told by the worker: {error:?}");
     };
     assert_eq!(error.code, "gone");
-    assert!(began.elapsed() < Duration::from_secs(2));
+    wait::took_at_most(began, Duration::from_secs(2));
 }
 
 #[tokio::test]

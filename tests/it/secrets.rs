@@ -74,6 +74,8 @@ fn settings(inquiry: &mut Inquiry, bad_registry: &str) -> Vec<(String, String)> 
     for name in ["WATCHALL", "WATCH", "UPDATE"] {
         set(&format!("SERVER_WEBHOOK_TOKENS_{name}"), secret("webhook"));
     }
+    set("SERVER_WEBHOOK_SECRET", secret("webhook-secret"));
+    set("SERVER_WEBHOOK_PREVIOUSSECRET", secret("webhook-secret"));
     set("SERVER_METRICS_TOKEN", secret("metrics"));
     set("SESSION_SECRET", secret("session-secret"));
     set("PUBLIC_URL", "http://127.0.0.1:9".into());

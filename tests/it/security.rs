@@ -78,8 +78,8 @@ async fn a_scan_is_kept_shown_and_told_of() {
     assert_eq!(
         calls,
         [format!(
-            "image --quiet --format json --scanners vuln --timeout 60s --image-src remote \
-             --server http://trivy:4954 --platform linux/amd64 -- {}@{digest}",
+            "image --quiet --format json --scanners vuln --timeout 60s \
+             --server http://trivy:4954 --image-src remote --platform linux/amd64 -- {}@{digest}",
             reference.rsplit_once(':').unwrap().0
         )]
     );

@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt};
+use plimsoll_app::AppSettings;
 use plimsoll_support::{postgres::Database, redis::Redis};
 use reqwest::{Method, RequestBuilder, header::HeaderMap};
 use serde_json::Value;
@@ -13,16 +14,19 @@ use tokio::time::timeout;
 
 use crate::{
     reads::{container, observe},
-    replica::{Replica, answer},
+    replica::{Replica, answer, api_settings, users},
 };
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = plimsoll_support::wait::SOON;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Event {
     pub name: String,
     pub id: Option<String>,
     pub data: Value,
+    /// Milliseconds.
+    pub retry: Option<u64>,
+    pub comment: Option<String>,
 }
 
 /// A client of the stream.
@@ -61,7 +65,8 @@ impl Client {
                         Some(("event", name)) => event.name = name.to_owned(),
                         Some(("id", id)) => event.id = Some(id.to_owned()),
                         Some(("data", data)) => event.data = serde_json::from_str(data).unwrap(),
-                        Some(("retry", _)) => {}
+                        Some(("retry", wait)) => event.retry = wait.parse().ok(),
+                        Some(("", words)) => event.comment = Some(words.to_owned()),
                         _ => panic!("not an event: {frame}"),
                     }
                 }
@@ -114,7 +119,7 @@ async fn a_container_that_appears_is_told_on_every_replica_at_once() {
         assert_eq!(event.data["name"], "app");
         told.push(event);
     }
-    assert!(start.elapsed() < Duration::from_secs(2));
+    plimsoll_support::wait::took_at_most(start, Duration::from_secs(2));
     assert_eq!(told[0], told[1], "the same event, with the same id");
     let mut changed = container("app", 1);
     changed.status = "exited".to_owned();
@@ -190,6 +195,20 @@ async fn the_eleventh_stream_of_an_address_is_refused_on_any_replica() {
 }
 
 #[tokio::test]
+async fn a_replica_holds_as_many_streams_as_it_is_told_to() {
+    let (database, redis) = (Database::migrated().await, Redis::start().await);
+    let app = AppSettings {
+        event_streams: 1,
+        ..users()
+    };
+    let replica = Replica::start_with(database.url(), &redis.url(), app, api_settings()).await;
+    let token = replica.owner_token(&database).await;
+    let _held = Client::connect(&replica, &token, None).await;
+    let request = replica.request(Method::GET, "/api/v1/events/ui");
+    assert_eq!(answer(request.bearer_auth(&token)).await.status, 429);
+}
+
+#[tokio::test]
 async fn streams_end_when_the_process_should() {
     let (database, redis) = (Database::migrated().await, Redis::start().await);
     let replica = Replica::start(&database, &redis).await;
@@ -198,8 +217,12 @@ async fn streams_end_when_the_process_should() {
     client.named("dd:connected").await;
     let start = Instant::now();
     replica.stop();
+    // No event: clients do what they do after any end, and know how soon.
+    let last = client.next().await.unwrap();
+    assert!(last.comment.unwrap().contains("connect again"));
+    assert_eq!((last.name.as_str(), last.retry), ("", Some(2000)));
     assert_eq!(client.next().await, None);
-    assert!(start.elapsed() < Duration::from_secs(2));
+    plimsoll_support::wait::took_at_most(start, Duration::from_secs(2));
 }
 
 #[tokio::test]

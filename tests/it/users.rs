@@ -5,7 +5,7 @@ use plimsoll_support::{postgres::Database, redis::Redis};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::replica::{Answer, Replica, answer, cookie_of};
+use crate::replica::{Answer, Replica, answer, cookie_of, scopes_of};
 
 const SECRET: &str = "a password of some length";
 
@@ -24,7 +24,7 @@ impl Scene {
         let (database, redis) = (Database::migrated().await, Redis::start().await);
         let one = Replica::start(&database, &redis).await;
         let other = Replica::start(&database, &redis).await;
-        let every: Vec<&str> = Role::Owner.scopes().iter().map(|s| s.as_str()).collect();
+        let every = scopes_of(Role::Owner);
         let owner = one.token(&database, Role::Owner, &every).await;
         let admin = one.token(&database, Role::Admin, &every).await;
         Self {
@@ -99,6 +99,9 @@ async fn a_user_who_was_made_signs_in_and_is_listed_without_secrets() {
         (&json!("operator"), &json!("local"))
     );
     assert_eq!(list["data"][0]["source"], "configuration");
+    // As the contract writes instants.
+    let created = ann["createdAt"].as_str().unwrap();
+    assert!(created.len() == 24 && created.ends_with('Z'), "{created}");
 
     let audit = scene
         .one

@@ -26,7 +26,9 @@ use plimsoll_worker::registry::{Options, Registries};
 use plimsoll_worker::watchers::{self, Depth, Watcher, WatcherSettings};
 use tokio_util::sync::CancellationToken;
 
-const SOON: Duration = Duration::from_secs(10);
+use crate::world::World;
+
+const SOON: Duration = wait::SOON;
 
 /// A worker's parts for one engine, over services of its own.
 struct Fleet {
@@ -248,6 +250,19 @@ async fn a_cycle_over_everything_checks_running_containers_that_are_watched() {
 }
 
 #[tokio::test]
+async fn a_cycle_checks_what_is_seen_for_the_first_time_while_it_runs() {
+    let (fleet, registry) = (Fleet::start().await, Registry::start().await);
+    let image = publish(&fleet.docker, &registry, "app").await;
+    let name = fleet.docker.name("watched");
+    let watched = fleet.docker.run_with(&name, labelled(&image, "true")).await;
+    let cycle = handle(&fleet.watcher, &[], Asked::ByRequest, WatchCause::Other);
+    let ((), cycle) = tokio::join!(fleet.look(), cycle);
+    cycle.unwrap();
+    let watched = ContainerId::parse(&watched).unwrap();
+    assert_eq!(fleet.verdict(&watched).await, Ok(Some("1.1.0".into())));
+}
+
+#[tokio::test]
 async fn a_moved_tag_is_an_update_where_digests_are_watched() {
     let (fleet, registry) = (Fleet::start().await, Registry::start().await);
     let old = Image::app("1.0.0").label("plimsoll.test", fleet.docker.id());
@@ -429,6 +444,96 @@ async fn a_failing_registry_marks_its_own_containers_and_keeps_their_last_good_r
     fleet.verdict(&ill).await.expect_err("the registry is away");
     let result = fleet.state(&ill).await.unwrap().result.unwrap();
     assert_eq!(result.tag.as_deref(), Some("1.1.0"), "still known");
+}
+
+#[tokio::test]
+async fn docksmiths_labels_take_part_in_the_decision() {
+    let (fleet, registry) = (Fleet::start().await, Registry::start().await);
+    let image = publish(&fleet.docker, &registry, "app").await;
+    let newest = Image::app("2.0.0").label("plimsoll.test", fleet.docker.id());
+    registry.push("app", "2.0.0", &newest).await;
+    let run = async |name: &str, label: Option<(&str, &str)>| {
+        let mut container = labelled(&image, "false");
+        let labels = container.labels.get_or_insert_default();
+        labels.extend(label.map(|(key, value)| (format!("docksmith.{key}"), value.to_owned())));
+        let id = fleet
+            .docker
+            .run_with(&fleet.docker.name(name), container)
+            .await;
+        ContainerId::parse(&id).unwrap()
+    };
+    let pinned = run("pinned", Some(("version-pin-major", "true"))).await;
+    let free = run("free", None).await;
+    fleet.look().await;
+    fleet.watch(&[&pinned, &free]).await;
+    assert_eq!(fleet.verdict(&pinned).await, Ok(Some("1.1.0".into())));
+    assert_eq!(fleet.verdict(&free).await, Ok(Some("2.0.0".into())));
+
+    // Made again with a filter that cannot be read: what was found before is not proposed any more.
+    fleet.docker.remove(free.as_str()).await;
+    let broken = run("free", Some(("tag-regex", "("))).await;
+    fleet.look().await;
+    assert_eq!(fleet.verdict(&broken).await, Ok(None));
+    fleet.watch(&[&broken]).await;
+    let refused = fleet.verdict(&broken).await.unwrap_err();
+    assert!(refused.starts_with("docksmith.tag-regex: "), "{refused}");
+    let result = fleet.state(&broken).await.unwrap().result.unwrap();
+    assert_eq!((result.tag, result.digest), (None, None));
+}
+
+#[tokio::test]
+async fn a_mutable_tag_is_told_the_version_that_has_its_image() {
+    let world = World::start().await;
+    let push = async |version: &str, tags: &[&str]| {
+        let image = Image::app(version).label("plimsoll.test", world.docker.id());
+        world.registry.push_tags("app", tags, &image).await
+    };
+    for minor in 0..12 {
+        let version = format!("1.{minor}.0");
+        push(&version, &[&version]).await;
+    }
+    // `latest` lags behind, and an image that calls itself 1.4.1 has another flavour's tag as well.
+    push("1.4.1", &["latest", "1.4.1", "1.4", "1.4.1-slim"]).await;
+    let reference = world.registry.reference("app", "latest");
+    world.docker.pull(&reference).await;
+    let id = world.run("app", &reference, &[]).await;
+    let looks = || {
+        let requests = world.registry.requests();
+        let looks = requests.iter().filter(|r| r.path.contains("/manifests/1."));
+        looks.count()
+    };
+    let path = format!("/api/v1/containers/{id}");
+    let recommended = async || world.get(&path).await.json()["result"]["recommendedTag"].clone();
+
+    let before = looks();
+    world.watch(&id).await;
+    wait::until_true("the tag to be found", SOON, async || {
+        recommended().await == "1.4.1"
+    })
+    .await;
+    let asked = looks() - before;
+    assert!((1..=6).contains(&asked), "{asked} questions");
+
+    // It is known from now on, and said with the first result.
+    let (before, told) = (looks(), "SELECT count(*) FROM events WHERE type = $1");
+    let client = world.database.client().await;
+    let count = async || -> i64 {
+        let row = client.query_one(told, &[&"dd:container-updated"]).await;
+        row.unwrap().get(0)
+    };
+    let events = count().await;
+    let watched = world.watch(&id).await;
+    assert_eq!(watched["result"]["recommendedTag"], "1.4.1");
+    assert_eq!(looks(), before, "nothing is asked again");
+    assert_eq!(count().await, events, "nothing has changed");
+
+    // Where `latest` goes, the tag goes with it.
+    let digest = push("2.0.0", &["latest", "2.0.0"]).await;
+    world.watch(&id).await;
+    wait::until_true("the new tag", SOON, async || recommended().await == "2.0.0").await;
+    let json = world.get(&path).await.json();
+    assert_eq!(json["result"]["digest"], digest.as_str());
+    assert_eq!(json["updateAvailable"], true);
 }
 
 #[tokio::test]

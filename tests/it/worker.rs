@@ -13,7 +13,7 @@ use plimsoll_support::registry::Registry;
 use plimsoll_support::server::Server;
 use plimsoll_support::wait;
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = wait::SOON;
 
 /// Watches only what is labelled so: the engine has others' containers too.
 fn worker(database_url: &str, redis_url: &str) -> Server {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use plimsoll_domain::access::Role;
 use plimsoll_support::docker::Docker;
 use plimsoll_support::image::Image;
 use plimsoll_support::postgres::Database;
@@ -13,9 +14,9 @@ use plimsoll_support::wait;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::replica::{Answer, answer};
+use crate::replica::{Answer, answer, scopes_of};
 
-pub const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = wait::SOON;
 
 /// Fields are dropped in this order: nobody watches while the containers are removed.
 pub struct World {
@@ -30,6 +31,12 @@ pub struct World {
     /// Of the user `owner`, as the log told it.
     pub password: String,
     client: reqwest::Client,
+}
+
+/// The password of `owner`, from what the first start says.
+pub fn password_in(log: &str) -> Option<String> {
+    let (_, rest) = log.split_once("password  ")?;
+    Some(rest.split_whitespace().next()?.to_owned())
 }
 
 /// The worker that watches only what carries `docker`'s label, and only when asked.
@@ -62,9 +69,7 @@ impl World {
         let api = api.env("PLIMSOLL_SERVER_RATELIMIT_MAX", "0").ready().await;
         let client = reqwest::Client::builder().no_gzip().build().unwrap();
         let password = wait::until("the owner's password", SOON, async || {
-            let log = api.log();
-            let (_, rest) = log.split_once("password  ")?;
-            Some(rest.split_whitespace().next()?.to_owned())
+            password_in(&api.log())
         })
         .await;
         let mut world = Self {
@@ -78,15 +83,10 @@ impl World {
             password,
             client,
         };
-        let scopes: Vec<&str> = plimsoll_domain::access::Role::Owner
-            .scopes()
-            .iter()
-            .map(|scope| scope.as_str())
-            .collect();
         let request = world
             .request(Method::POST, "/api/v1/tokens")
             .basic_auth("owner", Some(&world.password))
-            .json(&json!({"name": "test", "scopes": scopes}));
+            .json(&json!({"name": "test", "scopes": scopes_of(Role::Owner)}));
         let created = answer(request).await;
         assert_eq!(created.status, 201, "{}", created.text);
         world.token = created.json()["token"].as_str().unwrap().to_owned();

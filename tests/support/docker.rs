@@ -16,6 +16,8 @@ use crate::services::{checkout_id, shared};
 use crate::unique;
 
 pub const LABEL: &str = "plimsoll.test";
+/// Names of the images that `scripts/images` makes, which other tests need.
+const BUILT: &str = "plimsoll-built/*";
 pub const CHECKOUT_LABEL: &str = "plimsoll.test.checkout";
 
 /// A test's view of the engine. Dropping it removes every container, network, volume and image
@@ -279,6 +281,11 @@ async fn clean(client: &bollard::Docker, id: &str) {
     }
     images.sort();
     images.dedup();
+    let kept = HashMap::from([("reference", vec![BUILT.to_owned()])]);
+    let kept = ListImagesOptionsBuilder::default().filters(&kept).build();
+    if let Ok(kept) = client.list_images(Some(kept)).await {
+        images.retain(|image| kept.iter().all(|kept| kept.id != *image));
+    }
     for image in images {
         let force = RemoveImageOptionsBuilder::default().force(true).build();
         let _ = client.remove_image(&image, Some(force), None).await;

@@ -24,6 +24,8 @@ pub struct Received {
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: String,
+    /// The body as it came.
+    pub bytes: Vec<u8>,
 }
 
 impl Received {
@@ -189,6 +191,7 @@ async fn serve(stream: TcpStream, handler: &Arc<Handler>, seen: &Seen) -> std::i
             path: word(),
             headers: Vec::new(),
             body: String::new(),
+            bytes: Vec::new(),
         };
         let mut length = 0;
         loop {
@@ -206,6 +209,7 @@ async fn serve(stream: TcpStream, handler: &Arc<Handler>, seen: &Seen) -> std::i
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await?;
         request.body = String::from_utf8_lossy(&body).into_owned();
+        request.bytes = body;
         let answer = handler(&request);
         let head_only = request.method == "HEAD";
         let received = seen.received.lock();

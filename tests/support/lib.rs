@@ -12,21 +12,29 @@
 //!   `plimsoll.test.checkout=<id of the checkout>`; removed when the test's guard is dropped, and
 //!   by the reaper if the test was killed.
 
+pub mod certificate;
+pub mod contained;
+pub mod cosign;
 pub mod docker;
 mod fidelity;
 pub mod hostile;
 pub mod image;
+pub mod kafka;
 pub mod mosquitto;
 pub mod oidc;
 pub mod oracle;
+pub mod otlp;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod recorded;
 pub mod redis;
 pub mod registry;
 pub mod server;
 pub mod services;
 pub mod smtp;
+pub mod standard_webhooks;
+pub mod syft;
 mod tar;
 pub mod trivy;
 pub mod wait;

@@ -242,7 +242,7 @@ fn migrations_hash() -> String {
 }
 
 async fn connect(socket: &Path, database: &str) -> Client {
-    try_connect(socket, database, Duration::from_secs(10))
+    try_connect(socket, database, crate::wait::SOON)
         .await
         .unwrap_or_else(|error| panic!("cannot connect to {database}: {error}"))
 }

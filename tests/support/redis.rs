@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -42,7 +41,7 @@ impl Redis {
             .stderr(Stdio::null());
         self.process = Some(Process::spawn("redis-server", command));
         let client = self.client();
-        wait::until("Redis", Duration::from_secs(10), || async {
+        wait::until("Redis", wait::SOON, || async {
             let mut connection = client.get_multiplexed_async_connection().await.ok()?;
             redis::cmd("PING")
                 .query_async::<String>(&mut connection)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::{Client, Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::image::{Image, MANIFEST, MANIFEST_LIST, sha256};
@@ -41,15 +41,29 @@ pub struct Request {
 impl Registry {
     /// An empty registry without authentication that allows deletes.
     pub async fn start() -> Self {
-        Self::launch(None).await
+        Self::launch(None, None).await
+    }
+
+    /// One that tells `url` of what is pushed and pulled, with a bearer token.
+    pub async fn start_telling(url: &str, token: &str) -> Self {
+        let endpoint = json!({
+            "name": "told",
+            "url": url,
+            "headers": {"Authorization": [format!("Bearer {token}")]},
+            "timeout": "5s", "threshold": 5, "backoff": "1s",
+        });
+        Self::launch(None, Some(endpoint)).await
     }
 
     /// An empty registry that answers only to [`USER`] and [`PASSWORD`].
     pub async fn start_with_basic_auth() -> Self {
-        Self::launch(Some((USER, PASSWORD))).await
+        Self::launch(Some((USER, PASSWORD)), None).await
     }
 
-    async fn launch(account: Option<(&'static str, &'static str)>) -> Self {
+    async fn launch(
+        account: Option<(&'static str, &'static str)>,
+        endpoint: Option<Value>,
+    ) -> Self {
         crate::init();
         let directory = shared().scratch();
         let storage = directory.path().join("storage");
@@ -67,6 +81,9 @@ impl Registry {
         if account.is_some() {
             config["auth"] = json!({"htpasswd": {"realm": "test", "path": password_file}});
         }
+        if let Some(endpoint) = &endpoint {
+            config["notifications"] = json!({"endpoints": [endpoint]});
+        }
         let client = Client::builder()
             .pool_idle_timeout(Duration::from_secs(5))
             .build()
@@ -75,6 +92,10 @@ impl Registry {
         for _ in 0..5 {
             let port = free_port();
             config["http"] = json!({"addr": format!("127.0.0.1:{port}")});
+            if endpoint.is_some() {
+                // It tells of itself by the name that references have.
+                config["http"]["host"] = json!(format!("http://localhost:{port}"));
+            }
             // JSON is YAML.
             let path = directory.path().join("config.yml");
             std::fs::write(&path, config.to_string()).expect("the configuration can be written");

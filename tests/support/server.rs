@@ -209,18 +209,27 @@ impl Drop for Server {
 /// # Panics
 /// When it has not been built.
 pub fn binary(name: &str) -> PathBuf {
-    // target/<profile>/deps/<test>: the binaries are one directory up.
-    let test = std::env::current_exe().expect("a process knows its own path");
-    let profile = test
-        .ancestors()
-        .skip(1)
-        .find(|path| path.file_name().is_some_and(|name| name != "deps"))
-        .unwrap_or(Path::new("."));
-    let path = profile.join(name);
+    let path = profile().join(name);
     assert!(
         path.exists(),
         "{} is not built; run `cargo build --workspace --bins` first",
         path.display()
     );
     path
+}
+
+/// What `make services` installs for tests alone is in `tools` there.
+pub fn target() -> PathBuf {
+    profile().join("..")
+}
+
+/// `target/<profile>`
+fn profile() -> PathBuf {
+    // target/<profile>/deps/<test>: one directory up.
+    let test = std::env::current_exe().expect("a process knows its own path");
+    test.ancestors()
+        .skip(1)
+        .find(|path| path.file_name().is_some_and(|name| name != "deps"))
+        .unwrap_or(Path::new("."))
+        .to_owned()
 }

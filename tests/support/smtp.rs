@@ -1,15 +1,14 @@
 //! A mail server that keeps what it is given: in the clear, with STARTTLS, or with TLS from the
 //! start.
 
-use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use rustls::ServerConfig;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
+
+use crate::certificate::Certificate;
 
 /// One mail as it came in.
 #[derive(Clone, Debug)]
@@ -77,7 +76,7 @@ impl Sink {
         let port = listener.local_addr().expect("it is bound").port();
         let kept = Arc::new(Kept {
             tls,
-            acceptor: acceptor(),
+            acceptor: Certificate::new().acceptor(),
             refusal,
             mails: Mutex::default(),
             heard: Mutex::default(),
@@ -105,39 +104,6 @@ impl Sink {
     pub fn heard(&self) -> String {
         self.kept.heard.lock().expect("no test panicked").clone()
     }
-}
-
-/// With a certificate that nobody but itself vouches for.
-fn acceptor() -> TlsAcceptor {
-    let directory = tempfile::tempdir().expect("a directory can be made");
-    let (certificate, key) = (directory.path().join("cert"), directory.path().join("key"));
-    let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-        ])
-        .args(["-nodes", "-days", "2", "-subj", "/CN=localhost"])
-        .args(["-addext", "subjectAltName=DNS:localhost"])
-        .arg("-keyout")
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate)
-        .stderr(Stdio::null())
-        .status();
-    assert!(made.is_ok_and(|status| status.success()), "openssl runs");
-    let certificate = CertificateDer::from_pem_file(certificate).expect("a certificate");
-    let config = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate],
-            PrivateKeyDer::from_pem_file(key).expect("a key"),
-        )
-        .expect("the certificate fits its key");
-    TlsAcceptor::from(Arc::new(config))
 }
 
 async fn serve(stream: TcpStream, kept: &Kept) -> std::io::Result<()> {

@@ -4,18 +4,21 @@
 //!
 //! It refuses what Trivy would not understand, and writes down how it was called.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-};
+use std::{fs, ops::Deref};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-/// The program and its records. Removed when dropped.
-pub struct Trivy {
-    directory: TempDir,
+use crate::recorded::Recorded;
+
+/// The program and its records; its path is for `DD_SECURITY_TRIVY_COMMAND`.
+pub struct Trivy(Recorded);
+
+impl Deref for Trivy {
+    type Target = Recorded;
+
+    fn deref(&self) -> &Recorded {
+        &self.0
+    }
 }
 
 /// Reads options as Trivy does; what it does not know is an error. `DIR` stands for its directory.
@@ -29,7 +32,8 @@ shift
 while [ $# -gt 0 ]; do
     case "$1" in
         --quiet) ;;
-        --format|--scanners|--timeout|--image-src|--platform|--server) shift ;;
+        --format) shift; format=$1 ;;
+        --scanners|--timeout|--image-src|--platform|--server) shift ;;
         --) shift; image=$1 ;;
         *) echo "Error: unknown flag: $1" >&2; exit 1 ;;
     esac
@@ -38,25 +42,20 @@ done
 [ -n "$image" ] || { echo "Error: no image" >&2; exit 1; }
 [ ! -e hang ] || { echo $$ > hanging; sleep 600; }
 if [ -e fail ]; then cat fail >&2; exit 1; fi
-cat report.json
+case "$format" in
+    json) cat report.json ;;
+    spdx-json) printf '{"SPDXID":"SPDXRef-DOCUMENT","spdxVersion":"SPDX-2.3","name":"%s","creationInfo":{"creators":["Tool: trivy-0.58.1"]},"packages":[]}' "$image" ;;
+    cyclonedx) printf '{"bomFormat":"CycloneDX","specVersion":"1.6","metadata":{"component":{"name":"%s"}},"components":[]}' "$image" ;;
+    *) echo "Error: invalid argument for --format" >&2; exit 1 ;;
+esac
 "#;
 
 impl Trivy {
     /// One that finds nothing.
     pub fn install() -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        let program = directory.path().join("trivy");
-        let text = PROGRAM.replace("DIR", &directory.path().display().to_string());
-        fs::write(&program, text).expect("a program");
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("its mode");
-        let trivy = Self { directory };
+        let trivy = Self(Recorded::install("trivy", PROGRAM));
         trivy.finds(&[]);
         trivy
-    }
-
-    /// For `DD_SECURITY_TRIVY_COMMAND`.
-    pub fn command(&self) -> PathBuf {
-        self.path("trivy")
     }
 
     /// What it reports from now on: ids and severities.
@@ -74,18 +73,12 @@ impl Trivy {
                 {"Target": "usr/bin/app", "Class": "lang-pkgs", "Type": "gobinary"},
             ],
         });
-        // In one step: a scan may be reading.
-        fs::write(self.path("report.new"), report.to_string()).expect("a report");
-        fs::rename(self.path("report.new"), self.path("report.json")).expect("a report");
+        self.put("report.json", &report.to_string());
     }
 
-    /// It fails with these words from now on.
-    pub fn fails(&self, words: &str) {
-        fs::write(self.path("fail"), words).expect("a file");
-    }
-
+    /// It neither fails nor hangs from now on.
     pub fn works(&self) {
-        let _ = fs::remove_file(self.path("fail"));
+        self.0.works();
         let _ = fs::remove_file(self.path("hang"));
     }
 
@@ -97,21 +90,6 @@ impl Trivy {
     /// Whether a call hangs now, or has hung.
     pub fn is_hanging(&self) -> bool {
         self.path("hanging").exists()
-    }
-
-    /// The arguments of every scan.
-    pub fn calls(&self) -> Vec<String> {
-        let calls = fs::read_to_string(self.path("calls")).unwrap_or_default();
-        calls.lines().map(str::to_owned).collect()
-    }
-
-    /// The environment of every scan.
-    pub fn environment(&self) -> String {
-        fs::read_to_string(self.path("environment")).unwrap_or_default()
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        Path::new(self.directory.path()).join(name)
     }
 }
 

@@ -3,7 +3,12 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-/// Polls `probe` every 20 ms until it gives a value.
+/// What happens within moments, on a machine that is busy with everything else: a limit that nobody
+/// waits for but where something is wrong.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// Polls `probe` until it gives a value: after 10 ms at first, then less and less often, so that
+/// those who wait leave the machine to those who work, but at least every 100 ms.
 ///
 /// # Panics
 /// After `limit`, naming `what` was awaited.
@@ -13,6 +18,7 @@ where
     Fut: Future<Output = Option<T>>,
 {
     let deadline = Instant::now() + limit;
+    let mut pause = Duration::from_millis(10);
     loop {
         if let Some(value) = probe().await {
             return value;
@@ -21,7 +27,8 @@ where
             Instant::now() < deadline,
             "waited {limit:?} for {what}, in vain"
         );
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 5 / 4).min(Duration::from_millis(100));
     }
 }
 
@@ -36,4 +43,15 @@ where
         async move { probe.await.then_some(()) }
     })
     .await;
+}
+
+/// What began at `began` should have taken less than `limit`. On a machine that is busy with other
+/// tests it may take three times that: choose limits that a broken mechanism exceeds by more.
+///
+/// # Panics
+/// Where it took longer.
+#[track_caller]
+pub fn took_at_most(began: Instant, limit: Duration) {
+    let took = began.elapsed();
+    assert!(took < limit * 3, "{took:?}, expected {limit:?}");
 }

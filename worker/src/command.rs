@@ -19,7 +19,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Call<'a> {
-    /// An absolute path.
+    /// An absolute path, or a name that is looked for in the `PATH` of `environment`.
     pub program: &'a Path,
     pub arguments: &'a [String],
     /// All of it.
@@ -48,7 +48,8 @@ pub enum CallError {
     TimedOut { program: String, after: Duration },
 }
 
-/// Runs it to its end. Dropping the future kills it, with everything that it has started.
+/// Runs it to its end. What it leaves running ends with it: nobody else would ever end that.
+/// Dropping the future kills all of it.
 ///
 /// # Errors
 /// When it cannot be started, or does not end in time.
@@ -123,10 +124,11 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// The processes that a program has started, which end when this does.
-struct Group(Option<Pid>);
+pub(crate) struct Group(Option<Pid>);
 
 impl Group {
-    fn of(child: &Child) -> Self {
+    /// `child` must have been started as the first of a group of its own.
+    pub(crate) fn of(child: &Child) -> Self {
         let id = child.id().and_then(|id| i32::try_from(id).ok());
         Self(id.map(Pid::from_raw))
     }

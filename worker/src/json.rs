@@ -1,5 +1,7 @@
 //! JSON that comes from outside.
 
+use std::collections::BTreeMap;
+
 use serde::de::{DeserializeOwned, Error as _};
 use serde_json::Value;
 
@@ -16,6 +18,11 @@ pub(crate) fn read<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
     }
     let value: Value = serde_json::from_slice(bytes)?;
     serde_json::from_value(without_nul(value)).map_err(serde_json::Error::custom)
+}
+
+/// The labels of an inspected container or image.
+pub(crate) fn labels(inspect: &Value) -> BTreeMap<String, String> {
+    serde_json::from_value(inspect["Config"]["Labels"].clone()).unwrap_or_default()
 }
 
 /// Only as deep as the parser lets it be.

@@ -7,6 +7,7 @@
 mod command;
 pub mod compose;
 pub mod docker;
+pub mod explorer;
 pub mod jobs;
 mod json;
 pub mod live;
@@ -17,26 +18,30 @@ mod registration;
 pub mod registry;
 pub mod release_notes;
 pub mod scan;
+pub mod scripts;
 pub mod settings;
 pub mod watchers;
+mod webhooks;
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, path::Path, time::Duration};
 
 use anyhow::Context;
 use plimsoll_app::App;
 use plimsoll_domain::ids::{OperationId, WatcherRef};
+pub use registration::is_at_work;
 pub use settings::WorkerSettings;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use docker::Engine;
+use docker::{Engine, EngineAddress};
+use explorer::Explorer;
 use jobs::{EngineCapacity, Handlers, JobContext, Outcome, Runner, watch};
 use live::{LiveReads, Sampler, StatsReads};
 use operations::{Operations, Own};
 use registry::Registries;
 use release_notes::Github;
-use scan::Scanner;
+use scan::Tools;
 use watchers::Watcher;
 
 /// Watches of one engine that run at the same time.
@@ -54,12 +59,12 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     // New for each start: a lease of the process before this one is another worker's.
     let id = Uuid::now_v7();
-    let registries = Registries::with_options(
-        settings.registries.clone(),
-        Some(app.queue().clone()),
-        settings.registry_options.clone(),
-    )
-    .context("the registries cannot be used")?;
+    let registries = registries(&app, &settings)?;
+    let strangers = registries
+        .for_strangers()
+        .context("the registries cannot be used")?;
+    let own = Own::here();
+    let mut explorers = HashMap::new();
     let mut watchers = HashMap::new();
     for watcher in &settings.watchers {
         let engine = Engine::new(watcher.address.clone())
@@ -71,10 +76,7 @@ pub async fn run(
     }
     let github = Github::new(app.queue().clone(), settings.github.clone());
     let streams = app.queue().stream_host(live::STREAMS)?;
-    let scanner = settings
-        .scan
-        .clone()
-        .map(|settings| Scanner::new(settings, registries.clone()));
+    let tools = Tools::new(&settings, &registries);
     let mut tasks = JoinSet::new();
     tasks.spawn(streams.clone().run(shutdown.clone()));
     // What is found before the triggers are known would be told to nobody.
@@ -88,14 +90,28 @@ pub async fn run(
         shutdown.clone(),
     ));
     tasks.spawn(registration::keep_house(app.clone(), shutdown.clone()));
+    tasks.spawn(app.clone().keep_tally(shutdown.clone()));
+    tasks.spawn(app.clone().keep_folding(shutdown.clone()));
     for watcher in watchers.values() {
         tasks.spawn(watchers::follow(watcher.clone(), shutdown.clone()));
         tasks.spawn(watchers::keep_schedule(watcher.clone(), shutdown.clone()));
+        let explorer = Explorer {
+            app: app.clone(),
+            watcher: watcher.reference().clone(),
+            engine: watcher.engine().clone(),
+            scope: watcher.settings().scope.clone(),
+            own: own.clone(),
+        };
+        explorers.insert(watcher.reference().clone(), explorer.clone());
         let reads = LiveReads {
             engine: watcher.engine().clone(),
             registries: watcher.registries().clone(),
+            strangers: strangers.clone(),
+            explorer,
             streams: streams.clone(),
             github: github.clone(),
+            compose: settings.operations.compose.clone(),
+            scripts: settings.operations.scripts.clone(),
         };
         tasks.spawn(answer_reads(watcher.clone(), reads, shutdown.clone()));
         let stats = StatsReads {
@@ -123,6 +139,10 @@ pub async fn run(
         settings.notifiers.clone(),
         shutdown.clone(),
     ));
+    // Agents may be where receivers cannot be reached from.
+    if settings.agent.is_empty() {
+        tasks.spawn(webhooks::run(app.clone(), shutdown.clone()));
+    }
     let reconciling = reconcilers::run(
         app.clone(),
         engines.clone(),
@@ -143,8 +163,8 @@ pub async fn run(
         settings.operations.clone(),
     )
     .shown_by(watchers.clone())
-    .scanned_by(scanner.clone())
-    .inside(Own::here(), settings.helper.clone());
+    .scanned_by(tools.clone())
+    .inside(own, settings.helper.clone());
     let capacity = watchers
         .keys()
         .map(|watcher| EngineCapacity {
@@ -152,7 +172,10 @@ pub async fn run(
             places: vec![
                 (jobs::operation::KIND, settings.concurrency),
                 (watch::KIND, WATCHES),
+                (jobs::pushed::KIND, WATCHES),
                 (jobs::scan::KIND, 1),
+                (jobs::sbom::KIND, 1),
+                (jobs::removal::KIND, 1),
             ],
         })
         .collect();
@@ -161,17 +184,48 @@ pub async fn run(
             jobs::operation::run(operations.clone(), context)
         })
         .with(jobs::scan::KIND, {
+            let (watchers, tools) = (watchers.clone(), tools.clone());
+            move |context: JobContext| {
+                let watcher = watchers.get(&context.job.watcher).cloned();
+                let tools = tools.clone();
+                async move {
+                    match watcher {
+                        Some(watcher) => jobs::scan::run(watcher, tools, context).await,
+                        None => no_engine(&context),
+                    }
+                }
+            }
+        })
+        .with(jobs::removal::KIND, move |context: JobContext| {
+            let explorer = explorers.get(&context.job.watcher).cloned();
+            async move {
+                match explorer {
+                    Some(explorer) => jobs::removal::run(explorer, context).await,
+                    None => no_engine(&context),
+                }
+            }
+        })
+        .with(jobs::sbom::KIND, {
             let watchers = watchers.clone();
             move |context: JobContext| {
                 let watcher = watchers.get(&context.job.watcher).cloned();
-                let scanner = scanner.clone();
+                let maker = tools.sbom.clone();
                 async move {
-                    match (watcher, scanner) {
-                        (Some(watcher), Some(scanner)) => {
-                            jobs::scan::run(watcher, scanner, context).await
-                        }
-                        (_, None) => Outcome::Failed(jobs::scan::NO_SCANNER.to_owned()),
-                        (None, _) => no_engine(&context),
+                    match watcher {
+                        Some(watcher) => jobs::sbom::run(watcher, maker, context).await,
+                        None => no_engine(&context),
+                    }
+                }
+            }
+        })
+        .with(jobs::pushed::KIND, {
+            let watchers = watchers.clone();
+            move |context: JobContext| {
+                let watcher = watchers.get(&context.job.watcher).cloned();
+                async move {
+                    match watcher {
+                        Some(watcher) => jobs::pushed::run(watcher, context).await,
+                        None => no_engine(&context),
                     }
                 }
             }
@@ -190,14 +244,30 @@ pub async fn run(
         () = introduced.cancelled() => {}
         () = shutdown.cancelled() => {}
     }
-    Runner::new(app, id, capacity, handlers).run(shutdown).await;
+    Runner::new(app.clone(), id, capacity, handlers)
+        .run(shutdown)
+        .await;
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
             tracing::error!(%error, "a part of the worker ended badly");
         }
     }
+    // Of the steps that ended last.
+    if let Err(error) = app.flush_tally().await {
+        tracing::debug!(%error, "what was counted last is lost");
+    }
     tracing::info!("stopped working");
     Ok(())
+}
+
+fn registries(app: &App, settings: &WorkerSettings) -> anyhow::Result<Registries> {
+    let options = registry::Options {
+        tally: app.tally().clone(),
+        ..settings.registry_options.clone()
+    };
+    let queue = Some(app.queue().clone());
+    Registries::with_options(settings.registries.clone(), queue, options)
+        .context("the registries cannot be used")
 }
 
 fn no_engine(context: &JobContext) -> Outcome {
@@ -208,7 +278,7 @@ fn no_engine(context: &JobContext) -> Outcome {
 }
 
 /// Runs one operation and nothing else: the work of a helper beside a worker that the operation
-/// stops and starts.
+/// stops and starts. `socket`: the engine's own, where the worker reaches it some other way.
 ///
 /// # Errors
 /// As [`run`]; and an end before that of the operation, so that the engine starts the helper again.
@@ -216,21 +286,20 @@ pub async fn assist(
     app: App,
     settings: WorkerSettings,
     operation: OperationId,
+    socket: Option<&Path>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let registries = Registries::with_options(
-        settings.registries.clone(),
-        Some(app.queue().clone()),
-        settings.registry_options.clone(),
-    )
-    .context("the registries cannot be used")?;
-    let scanner = settings
-        .scan
-        .clone()
-        .map(|settings| Scanner::new(settings, registries.clone()));
+    let registries = registries(&app, &settings)?;
+    let tools = Tools::new(&settings, &registries);
     let mut engines = HashMap::new();
     for watcher in &settings.watchers {
-        let engine = Engine::new(watcher.address.clone())
+        let address = match socket {
+            Some(socket) => EngineAddress::Unix {
+                socket: socket.to_owned(),
+            },
+            None => watcher.address.clone(),
+        };
+        let engine = Engine::new(address)
             .with_context(|| format!("the watcher {} cannot be used", watcher.reference))?;
         engines.insert(watcher.reference.clone(), engine);
     }
@@ -240,12 +309,16 @@ pub async fn assist(
         registries,
         settings.operations.clone(),
     )
-    .scanned_by(scanner);
+    .scanned_by(tools);
     let handlers = Handlers::default().with(jobs::operation::KIND, move |context| {
         jobs::operation::run(operations.clone(), context)
     });
     tracing::info!(%operation, "helping");
-    match jobs::run_single(app, Uuid::now_v7(), operation, handlers, shutdown).await {
+    let ended = jobs::run_single(app.clone(), Uuid::now_v7(), operation, handlers, shutdown).await;
+    if let Err(error) = app.flush_tally().await {
+        tracing::debug!(%error, "what was counted is lost");
+    }
+    match ended {
         jobs::Ended::Yes => Ok(()),
         jobs::Ended::No => anyhow::bail!("the operation {operation} is not over yet"),
     }

@@ -1,4 +1,7 @@
-use std::process::ExitCode;
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -30,12 +33,21 @@ enum Command {
     /// within 20 seconds; a second signal ends it at once. Updates that are cut off are resumed
     /// by any worker.
     Run,
+    /// Ask the database whether the worker on this machine is at work; exit status 0 if it is
+    ///
+    /// A worker says so every 5 seconds. In a container, the machine is the container.
+    Healthcheck,
     /// Run one operation and nothing else
     ///
     /// For the helper container that a worker starts when the operation is on the container that
     /// the worker itself runs in.
     #[command(hide = true)]
-    Assist { operation: OperationId },
+    Assist {
+        operation: OperationId,
+        /// The engine's own socket, where the settings name another way to it
+        #[arg(long)]
+        socket: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -46,7 +58,10 @@ fn main() -> ExitCode {
         .map_err(anyhow::Error::from)
         .and_then(|runtime| match args.command {
             Command::Run => runtime.block_on(run(&args.common)),
-            Command::Assist { operation } => runtime.block_on(assist(&args.common, operation)),
+            Command::Healthcheck => runtime.block_on(healthcheck(&args.common)),
+            Command::Assist { operation, socket } => {
+                runtime.block_on(assist(&args.common, operation, socket.as_deref()))
+            }
         });
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -62,15 +77,30 @@ async fn run(args: &CommonArgs) -> anyhow::Result<()> {
     let settings = &runtime.settings;
     let worker = WorkerSettings::from_settings(settings)?;
     let app = app(settings)?;
+    app.tally().legacy_settings(&runtime.legacy);
     plimsoll_worker::run(app, worker, runtime.shutdown.clone()).await
 }
 
-async fn assist(args: &CommonArgs, operation: OperationId) -> anyhow::Result<()> {
+async fn healthcheck(args: &CommonArgs) -> anyhow::Result<()> {
+    let app = app(&plimsoll_runtime::read_settings(args)?)?;
+    let at_work = plimsoll_worker::is_at_work(&app).await?;
+    anyhow::ensure!(
+        at_work,
+        "no worker of this machine has been heard of within the last 15 seconds"
+    );
+    Ok(())
+}
+
+async fn assist(
+    args: &CommonArgs,
+    operation: OperationId,
+    socket: Option<&Path>,
+) -> anyhow::Result<()> {
     let runtime = plimsoll_runtime::init(args, "plimsoll-worker")?;
     let settings = &runtime.settings;
     let worker = WorkerSettings::from_settings(settings)?;
     let app = app(settings)?;
-    plimsoll_worker::assist(app, worker, operation, runtime.shutdown.clone()).await
+    plimsoll_worker::assist(app, worker, operation, socket, runtime.shutdown.clone()).await
 }
 
 fn app(settings: &Settings) -> anyhow::Result<App> {

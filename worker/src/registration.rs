@@ -92,20 +92,40 @@ pub(crate) async fn keep_registered(
 async fn security_tools(settings: &WorkerSettings) -> SecurityTools {
     let scanner = match &settings.scan {
         None => ToolStatus::default(),
-        Some(scan) => {
-            let seen = look(&scan.trivy.command, &["--version"]).await;
-            ToolStatus {
-                enabled: true,
-                command: seen.command,
-                available: Some(seen.available),
-                version: seen.version,
-                server: scan.trivy.server.clone(),
-            }
-        }
+        Some(scan) => ToolStatus {
+            server: scan.trivy.server.clone(),
+            ..status(&scan.trivy.command, &["--version"]).await
+        },
+    };
+    let signature = match &settings.cosign {
+        None => ToolStatus::default(),
+        Some(cosign) => status(&cosign.command, &["version"]).await,
+    };
+    let sbom = match &settings.sbom {
+        None => ToolStatus::default(),
+        Some(sbom) => status(sbom.command(), &["--version"]).await,
     };
     SecurityTools {
         checked_at: Utc::now(),
         scanner,
+        signature,
+        sbom,
+        sbom_formats: settings
+            .sbom
+            .as_ref()
+            .map(|sbom| sbom.with_scans.clone())
+            .unwrap_or_default(),
+    }
+}
+
+async fn status(command: &str, version: &[&str]) -> ToolStatus {
+    let seen = look(command, version).await;
+    ToolStatus {
+        enabled: true,
+        command: seen.command,
+        available: Some(seen.available),
+        version: seen.version,
+        server: None,
     }
 }
 
@@ -162,6 +182,18 @@ pub(crate) async fn keep_house(app: App, shutdown: CancellationToken) {
             tracing::debug!(%error, "what is over is forgotten later");
         }
     }
+}
+
+/// Whether a worker of this machine (in a container: of this container) was heard of lately.
+///
+/// # Errors
+/// A database that does not answer.
+pub async fn is_at_work(app: &App) -> Result<bool, AppError> {
+    let host = host_name();
+    let workers = app.store().workers().await?;
+    Ok(workers
+        .iter()
+        .any(|worker| worker.alive && worker.host == host))
 }
 
 fn host_name() -> String {

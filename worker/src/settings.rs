@@ -1,6 +1,6 @@
 //! From the configuration to what a worker works with. What cannot be used is an error at start.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use plimsoll_domain::{
@@ -14,7 +14,7 @@ use plimsoll_runtime::{
 use serde_json::{Value, json};
 
 use crate::{
-    compose::{ComposeOptions, Reconciliation, file::Keep},
+    compose::{Access, ComposeOptions, Reconciliation, file::Keep},
     docker::{EngineAddress, EngineSettings},
     live::StatsSettings,
     notify::Trigger,
@@ -22,7 +22,11 @@ use crate::{
     reconcilers::Retention,
     registry::{Options, RegistrySettings},
     release_notes::GithubSettings,
-    scan::{OnFailure, ScanSettings, TrivySettings},
+    scan::{
+        CosignSettings, Generator, OnFailure, SbomSettings, ScanSettings, Signer, SyftSettings,
+        TrivySettings,
+    },
+    scripts::Scripts,
     watchers::{LabelScope, WatcherSettings},
 };
 
@@ -37,6 +41,10 @@ pub struct WorkerSettings {
     pub github: GithubSettings,
     /// `None`: nothing is scanned.
     pub scan: Option<ScanSettings>,
+    /// `None`: signatures are not verified.
+    pub cosign: Option<CosignSettings>,
+    /// `None`: no bills of materials are made.
+    pub sbom: Option<SbomSettings>,
     pub triggers: Vec<TriggerSettings>,
     /// Those that notify, ready to be used.
     pub notifiers: Vec<Trigger>,
@@ -98,6 +106,8 @@ impl WorkerSettings {
             registry_options,
             github: GithubSettings::from_settings(settings)?,
             scan: scan_settings(settings),
+            cosign: cosign_settings(settings)?,
+            sbom: sbom_settings(settings),
             operations: operation_settings(settings, &triggers)?,
             triggers: triggers
                 .iter()
@@ -125,6 +135,7 @@ impl WorkerSettings {
                 operations: Duration::from_secs(
                     u64::from(settings.update.operation_retention_days) * 24 * 60 * 60,
                 ),
+                operations_each: settings.update.operation_max_entries,
                 ..Retention::default()
             },
         })
@@ -144,6 +155,9 @@ fn watcher_settings(
 ) -> anyhow::Result<WatcherSettings> {
     let address = engine_address(&reference, watcher, settings)?;
     let schedule = CronSchedule::parse(watcher.cron.as_str(), watcher.timezone.name())?;
+    let zone = watcher.maintenance_window_tz.name();
+    let window = watcher.maintenance_window.as_ref();
+    let window = window.map(|window| CronSchedule::parse(window.as_str(), zone));
     Ok(WatcherSettings {
         jitter: watcher.jitter.0,
         watch_by_default: match watcher.watchbydefault {
@@ -163,6 +177,8 @@ fn watcher_settings(
         },
         maturity_min_age_days: watcher.maturity_min_age_days,
         scope: scope(&reference, watcher)?,
+        compose_directories: compose_directories(settings)?,
+        window: window.transpose()?,
         ..WatcherSettings::new(reference, address, schedule)
     })
 }
@@ -218,22 +234,30 @@ fn operation_settings(
         };
         (format!("docker.{name}"), options)
     });
+    let directories = compose_directories(settings)?;
+    let access = match directories.is_empty() {
+        true => Access::Anywhere,
+        false => Access::Within(directories.clone()),
+    };
     let compose = settings.compose_triggers();
     let compose = compose.iter().map(|(name, trigger)| {
         let options = TriggerOptions {
             backups: i64::from(trigger.backupcount),
             prune: trigger.prune,
             auto_remove_timeout: trigger.autoremovetimeout.0,
-            compose: Some(compose_options(trigger)),
+            compose: Some(compose_options(trigger, &access)),
         };
         (format!("dockercompose.{name}"), options)
     });
+    let scripts = settings.scripts.dir.as_deref();
     let hooks = &settings.hooks;
     let allowed = AllowedCommands::parse(&hooks.allowed_commands)
         .context("hooks.allowed_commands cannot be used")?;
     Ok(OperationSettings {
         triggers: docker.chain(compose).collect(),
+        compose: Access::Within(directories),
         hooks: hooks.enabled.then(|| Arc::new(allowed)),
+        scripts: scripts.map(Scripts::new).transpose()?,
         stability: settings
             .update
             .post_start_liveness_grace_ms
@@ -243,8 +267,24 @@ fn operation_settings(
     })
 }
 
-fn compose_options(trigger: &ComposeTrigger) -> ComposeOptions {
+/// Those in which Compose files may be read and written.
+fn compose_directories(settings: &Settings) -> anyhow::Result<Vec<PathBuf>> {
+    let named = settings.compose.directories.split(',').map(str::trim);
+    let named = named.filter(|path| !path.is_empty()).map(PathBuf::from);
+    let directories: Vec<PathBuf> = named.collect();
+    for directory in &directories {
+        anyhow::ensure!(
+            directory.is_absolute(),
+            "compose.directories: {} is not an absolute path",
+            directory.display()
+        );
+    }
+    Ok(directories)
+}
+
+fn compose_options(trigger: &ComposeTrigger, access: &Access) -> ComposeOptions {
     ComposeOptions {
+        access: access.clone(),
         file: trigger.file.clone(),
         label: trigger.composefilelabel.clone(),
         keep: match trigger.backup {
@@ -267,18 +307,79 @@ fn scan_settings(settings: &Settings) -> Option<ScanSettings> {
     let security = &settings.security;
     let configured::Scanner::Trivy = security.scanner?;
     Some(ScanSettings {
-        trivy: TrivySettings {
-            command: security.trivy.command.clone(),
-            server: security.trivy.server.clone(),
-            timeout: security.trivy.timeout.0,
-            docker_config: settings.docker.config.clone(),
-        },
+        trivy: trivy_settings(settings),
         block: security.block_severity.0.clone(),
         on_failure: match security.gate.on_failure {
             configured::OnScanFailure::Block => OnFailure::Block,
             configured::OnScanFailure::Allow => OnFailure::Allow,
         },
     })
+}
+
+fn trivy_settings(settings: &Settings) -> TrivySettings {
+    let trivy = &settings.security.trivy;
+    TrivySettings {
+        command: trivy.command.clone(),
+        server: trivy.server.clone(),
+        timeout: trivy.timeout.0,
+        docker_config: settings.docker.config.clone(),
+    }
+}
+
+fn sbom_settings(settings: &Settings) -> Option<SbomSettings> {
+    let security = &settings.security;
+    let has_trivy = security.scanner == Some(configured::Scanner::Trivy);
+    (security.sbom.enabled || has_trivy).then(|| SbomSettings {
+        generator: match security.sbom.generator {
+            configured::SbomGenerator::Auto => None,
+            configured::SbomGenerator::Syft => Some(Generator::Syft),
+            configured::SbomGenerator::Trivy => Some(Generator::Trivy),
+        },
+        has_trivy,
+        syft: SyftSettings {
+            command: security.syft.command.clone(),
+            timeout: security.syft.timeout.0,
+            docker_config: settings.docker.config.clone(),
+        },
+        trivy: trivy_settings(settings),
+        with_scans: match security.sbom.enabled {
+            true => security.sbom.formats.0.clone(),
+            false => Vec::new(),
+        },
+    })
+}
+
+/// Anybody can have a certificate for something: without a name that has to be in it, a signature
+/// says nothing.
+fn cosign_settings(settings: &Settings) -> anyhow::Result<Option<CosignSettings>> {
+    let security = &settings.security;
+    if !security.verify_signatures {
+        return Ok(None);
+    }
+    let cosign = &security.cosign;
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
+    let signer = match (
+        given(&cosign.key),
+        given(&cosign.identity),
+        given(&cosign.issuer),
+    ) {
+        (Some(key), None, None) => Signer::Key(key),
+        (None, Some(identity), Some(issuer)) => Signer::Identity { identity, issuer },
+        (Some(_), ..) => anyhow::bail!(
+            "security.verify_signatures: a signature is verified by security.cosign.key, or by \
+             security.cosign.identity and .issuer, and both are set"
+        ),
+        (None, ..) => anyhow::bail!(
+            "security.verify_signatures needs security.cosign.key, or security.cosign.identity and \
+             security.cosign.issuer: whose signature is to count?"
+        ),
+    };
+    Ok(Some(CosignSettings {
+        command: cosign.command.clone(),
+        signer,
+        timeout: cosign.timeout.0,
+        docker_config: settings.docker.config.clone(),
+    }))
 }
 
 fn trigger_settings(name: &str, trigger: &DockerTrigger) -> TriggerSettings {
@@ -385,6 +486,21 @@ mod tests {
             shown,
             ["local http://10.0.0.1:2375", "nas unix:///run/nas.sock"]
         );
+    }
+
+    #[test]
+    fn signatures_of_anybody_are_refused_at_start() {
+        let verify = ("DD_SECURITY_VERIFY_SIGNATURES", "true");
+        let key = ("DD_SECURITY_COSIGN_KEY", "/keys/cosign.pub");
+        let identity = ("DD_SECURITY_COSIGN_IDENTITY", "a@b.c");
+        let issuer = ("DD_SECURITY_COSIGN_ISSUER", "https://accounts.example");
+        assert!(from(&[verify]).is_err());
+        assert!(from(&[verify, identity]).is_err());
+        assert!(from(&[verify, key, identity]).is_err());
+        assert!(from(&[identity]).unwrap().cosign.is_none());
+        let keyed = from(&[verify, key]).unwrap().cosign.unwrap();
+        assert_eq!(keyed.signer, Signer::Key("/keys/cosign.pub".to_owned()));
+        assert!(from(&[verify, identity, issuer]).unwrap().cosign.is_some());
     }
 
     #[test]

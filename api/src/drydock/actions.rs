@@ -1,19 +1,20 @@
-use plimsoll_app::outcomes::Outcome;
+use plimsoll_app::{AppError, outcomes::Outcome};
 use plimsoll_domain::action::ContainerAction;
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
-    param::{Header, Path},
+    param::{Header, Path, Query},
     payload::Json,
-    types::Any,
 };
-use serde_json::Value;
 
 use super::{
     Tag,
     described::{IdempotencyKey, Text, text},
     error::ErrorOf,
+    model::Container,
+    operation_groups::{finished, location},
     operations::{AcceptedHeaders, OperationAccepted, caller, failed},
     prefer::Preference,
+    raw::Shown,
 };
 use crate::{
     ApiState,
@@ -31,8 +32,9 @@ error_set!(pub Acting = 400, 404, 409, 422);
 #[oai(rename_all = "camelCase")]
 pub struct ContainerActed {
     message: String,
-    /// The container as it was observed afterwards.
-    result: Any<Value>,
+    /// The container as it was observed afterwards; `null` where it is gone again.
+    #[oai(nullable)]
+    result: Option<Shown<Container>>,
     operation_id: String,
 }
 
@@ -135,19 +137,24 @@ impl Actions {
 
     /// Restart a container
     ///
-    /// One that does not run is started. Refused while an operation works on the container.
+    /// One that does not run is started. Refused while an operation works on the container. With
+    /// its dependents, `operationId` and `Location` name the group of their operations.
     #[oai(
         path = "/containers/:id/restart",
         method = "post",
         operation_id = "restartContainer",
         tag = "Tag::Containers"
     )]
+    #[allow(clippy::too_many_arguments)]
     async fn restart(
         &self,
         who: Authorized<perm::ContainersActions>,
         state: ApiState,
         context: RequestContext,
         id: Path<String>,
+        /// `true` also restarts, after it, what runs and lives in its namespaces, or asks to be
+        /// restarted after it.
+        dependents: Query<Option<bool>>,
         /// `wait=N` (seconds) or `respond-async`
         #[oai(name = "Prefer")]
         prefer: Header<Option<String>>,
@@ -155,20 +162,60 @@ impl Actions {
         #[oai(name = "Idempotency-Key")]
         key: Header<Option<Text<IdempotencyKey>>>,
     ) -> Result<ActionAnswer, ErrorOf<Acting>> {
-        Asked {
+        let asked = Asked {
             who: &who,
             state: &state,
             context: &context,
             id: &id,
             prefer: prefer.0,
             key: key.0,
+        };
+        match dependents.0 {
+            Some(true) => asked.answer_with_dependents().await,
+            _ => asked.answer(ContainerAction::Restart).await,
         }
-        .answer(ContainerAction::Restart)
-        .await
     }
 }
 
 impl Asked<'_> {
+    async fn answer_with_dependents(self) -> Result<ActionAnswer, ErrorOf<Acting>> {
+        let Asked { state, id, .. } = self;
+        let preference = Preference::parse(self.prefer.as_deref());
+        let target = format!("POST /containers/{id}/restart?dependents=true");
+        let key = text(&self.key);
+        let caller = caller(self.who.principal(), self.context, key, &target, "")?;
+        let restart = state.app.request_restart_with_dependents(id, &caller);
+        let group = restart.await?;
+        let operation_id = group.to_string();
+        Ok(
+            match finished(state, group, &preference, "container").await? {
+                Some(_) => {
+                    let container = match state.app.get_container(id).await {
+                        Ok(container) => Some(container),
+                        Err(AppError::NotFound(_)) => None,
+                        Err(error) => return Err(error.into()),
+                    };
+                    ActionAnswer::Done(
+                        Json(ContainerActed {
+                            message: "Container restarted successfully".to_owned(),
+                            result: container.map(|c| Shown::new(c.to_value())),
+                            operation_id,
+                        }),
+                        preference.applied(),
+                    )
+                }
+                None => ActionAnswer::Accepted(
+                    Json(OperationAccepted {
+                        message: "Container restart accepted".to_owned(),
+                        operation_id,
+                    }),
+                    location(group),
+                    preference.applied(),
+                ),
+            },
+        )
+    }
+
     async fn answer(self, action: ContainerAction) -> Result<ActionAnswer, ErrorOf<Acting>> {
         let Asked { state, id, .. } = self;
         let preference = Preference::parse(self.prefer.as_deref());
@@ -176,11 +223,11 @@ impl Asked<'_> {
         let key = text(&self.key);
         let caller = caller(self.who.principal(), self.context, key, &target, "")?;
         let operation = state.app.request_action(id, action, &caller).await?;
-        match state.app.outcome(operation, preference.patience).await? {
+        match state.outcome(operation, preference.patience).await? {
             Outcome::Succeeded { container, .. } => Ok(ActionAnswer::Done(
                 Json(ContainerActed {
                     message: format!("Container {} successfully", action.participle()),
-                    result: Any(container.map_or(Value::Null, |c| c.to_value())),
+                    result: container.map(|c| Shown::new(c.to_value())),
                     operation_id: operation.to_string(),
                 }),
                 preference.applied(),

@@ -14,6 +14,7 @@ pub struct Application;
 
 /// What is running.
 #[derive(Object)]
+#[oai(rename = "App")]
 pub struct AppView {
     /// Always `drydock`: clients of the contract check it.
     name: String,

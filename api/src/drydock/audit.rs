@@ -1,15 +1,11 @@
 use plimsoll_app::audit::{AuditEntry, AuditQuery};
+use plimsoll_domain::image::ImageRef;
 use poem::http::Uri;
-use poem_openapi::{
-    Object, OpenApi,
-    param::Query,
-    payload::Json,
-    registry::{MetaSchema, MetaSchemaRef},
-};
+use poem_openapi::{Object, OpenApi, param::Query, payload::Json};
 
 use super::{
     Tag,
-    described::{Description, Text, text},
+    described::{Text, text},
     error::{ErrorOf, Reads},
     instant::Instant,
     page::{List, Page, PageNumber},
@@ -28,24 +24,11 @@ const DEFAULT_LIMIT: u64 = 50;
 words!(Word = 0.., "^[a-zA-Z0-9._-]*$");
 words!(Words = 0.., "^[a-zA-Z0-9._,-]*$");
 
-/// An instant, a day or nothing.
-enum Day {}
-
-impl Description for Day {
-    fn schema() -> MetaSchema {
-        let mut schema = MetaSchema::ANY;
-        let instant = || MetaSchema::new_with_format("string", "date-time");
-        let day = || MetaSchema::new_with_format("string", "date");
-        let mut absent = MetaSchema::new("string");
-        absent.max_length = Some(0);
-        schema.any_of = vec![
-            MetaSchemaRef::Inline(Box::new(instant())),
-            MetaSchemaRef::Inline(Box::new(day())),
-            MetaSchemaRef::Inline(Box::new(absent)),
-        ];
-        schema
-    }
-}
+// An instant, a day or nothing.
+words!(
+    Day = 0..,
+    r"^([0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?(Z|[+-][0-9]{2}:[0-9]{2}))?)?$"
+);
 
 #[derive(Object)]
 #[oai(
@@ -77,7 +60,7 @@ impl From<AuditEntry> for EntryView {
             timestamp: Instant(entry.at),
             action: entry.action,
             container_name: entry.container_name,
-            container_image: entry.container_image,
+            container_image: entry.container_image.map(image_name),
             from_version: entry.from_version,
             to_version: entry.to_version,
             trigger_name: entry.trigger_name,
@@ -86,6 +69,15 @@ impl From<AuditEntry> for EntryView {
             actor: entry.actor,
             operation_id: entry.operation_id.map(|id| id.to_string()),
         }
+    }
+}
+
+/// The contract shows the image's name, without registry and tag; the versions have fields of
+/// their own.
+fn image_name(image: String) -> String {
+    match ImageRef::parse(&image) {
+        Ok(reference) => reference.familiar_repository().to_owned(),
+        Err(_) => image,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Sign-in (reference/drydock.md 1.2).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plimsoll_app::{
     AppError,
@@ -43,12 +43,14 @@ struct Credentials {
 }
 
 #[derive(Object)]
+#[oai(rename = "RememberSessionRequest")]
 struct RememberChoice {
     remember: bool,
 }
 
 /// Who is signed in.
 #[derive(Object)]
+#[oai(rename = "CurrentUser")]
 struct UserView {
     username: String,
 }
@@ -119,16 +121,18 @@ impl Authentication {
             request_id: context.id(),
         };
         let remember = Remember::from_flag(remember.unwrap_or(false));
+        let began = Instant::now();
         let outcome = state
             .app
             .sign_in(&username, &password, remember, origin)
             .await;
-        state.metrics.login(match &outcome {
+        let result = match &outcome {
             Ok(_) => "success",
             Err(AppError::Locked { .. }) => "locked",
             Err(AppError::Unauthenticated(_)) => "invalid",
             Err(_) => "error",
-        });
+        };
+        state.metrics.login(result, "basic", began.elapsed());
         let session = outcome?;
         let cookie = cookie::begin(
             session.session_id.expose_secret(),

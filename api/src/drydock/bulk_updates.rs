@@ -1,22 +1,28 @@
 use plimsoll_app::bulk_updates::{Accepted, Rejected};
-use poem_openapi::{Object, OpenApi, payload::Json, registry::MetaSchema};
+use poem_openapi::{Object, OpenApi, param::Header, payload::Json, registry::MetaSchema};
 
 use super::{
     Tag,
     body::RequiredJson,
-    described::{Body, Description, closed},
-    error::{ApiError, Changes, ErrorOf},
-    operations::plain_caller,
+    described::{Body, Description, IdempotencyKey, Text, closed, text},
+    error::{ApiError, ErrorOf},
+    operations::caller,
     watches::{container_ids, ids_schema},
 };
 use crate::{
     ApiState,
     auth::{Authorized, perm},
+    error_set,
     middleware::context::RequestContext,
 };
 
 /// `POST /api/v1/containers/update`.
 pub struct BulkUpdates;
+
+error_set!(
+    /// Updating many.
+    pub UpdatingMany = 400, 404, 409, 413, 415, 422
+);
 
 #[derive(Object)]
 #[oai(rename_all = "camelCase")]
@@ -72,6 +78,8 @@ impl From<Rejected> for UpdateRejected {
 enum ManyContainers {}
 
 impl Description for ManyContainers {
+    const NAME: Option<&'static str> = Some("UpdateContainersRequest");
+
     fn schema() -> MetaSchema {
         let mut schema = closed(vec![("containerIds", ids_schema())]);
         schema.required = vec!["containerIds"];
@@ -96,12 +104,22 @@ impl BulkUpdates {
         who: Authorized<perm::ContainersUpdate>,
         state: ApiState,
         context: RequestContext,
+        /// Repeating a request with the same key names the same operations, and makes no others
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<Text<IdempotencyKey>>>,
         body: RequiredJson<Body<ManyContainers>>,
-    ) -> Result<Json<UpdatesAccepted>, ErrorOf<Changes>> {
+    ) -> Result<Json<UpdatesAccepted>, ErrorOf<UpdatingMany>> {
         let ids = container_ids(body.0.map(|body| body.0))?.ok_or_else(|| {
             ApiError::bad_request("containerIds must be an array of non-empty strings")
         })?;
-        let caller = plain_caller(who.principal(), &context);
+        let target = "POST /containers/update";
+        let caller = caller(
+            who.principal(),
+            &context,
+            text(&key.0),
+            target,
+            &ids.join(","),
+        )?;
         let bulk = state.app.request_updates(&ids, &caller).await?;
         let (accepted, rejected) = (bulk.accepted.len(), bulk.rejected.len());
         Ok(Json(UpdatesAccepted {

@@ -7,10 +7,7 @@ use plimsoll_app::{
     inventory,
 };
 use plimsoll_domain::assessment::MaturityLevel;
-use poem::{
-    Request,
-    http::{HeaderValue, Uri},
-};
+use poem::{Request, http::Uri};
 use poem_openapi::{
     OpenApi,
     param::{Header, Path, Query},
@@ -24,7 +21,7 @@ use super::{
     error::{ApiError, ErrorOf, Reads, ReadsOne},
     model::Container,
     page::{Links, List, Page, PageNumber},
-    raw::{self, RawJson},
+    raw::{RawJson, weak_etag},
 };
 use crate::{
     ApiState,
@@ -141,14 +138,16 @@ impl Containers {
             .get(&id.0)
             .ok_or_else(|| ApiError::not_found(containers::NOT_FOUND))?;
         let etag = weak_etag(&entry.hash);
-        Ok(conditional(&etag, if_none_match.0.as_deref(), || {
-            entry.json.clone()
-        }))
+        Ok(RawJson::conditional(
+            &etag,
+            if_none_match.0.as_deref(),
+            || entry.json.clone(),
+        ))
     }
 }
 
 choices!(
-    SortWord = "name",
+    SortWord as "ContainerSort" = "name",
     "-name",
     "status",
     "-status",
@@ -157,9 +156,9 @@ choices!(
     "created",
     "-created"
 );
-choices!(OrderWord = "asc", "desc");
+choices!(OrderWord as "SortOrder" = "asc", "desc");
 choices!(
-    StatusWord = "update-available",
+    StatusWord as "ContainerStatusFilter" = "update-available",
     "up-to-date",
     "running",
     "stopped",
@@ -170,7 +169,7 @@ choices!(
     "created"
 );
 choices!(
-    KindWord = "major",
+    KindWord as "UpdateKindFilter" = "major",
     "minor",
     "patch",
     "digest",
@@ -178,7 +177,7 @@ choices!(
     "unwatched",
     "all"
 );
-choices!(MaturityWord = "hot", "mature", "established");
+choices!(MaturityWord as "MaturityFilter" = "hot", "mature", "established");
 words!(WatcherName = 1.., r"\S");
 
 fn answer(
@@ -195,10 +194,10 @@ fn answer(
             body: body(&found, &tail),
             etag: etag(&found, &tail),
         });
-        return conditional(&all.etag, if_none_match, || all.body.clone());
+        return RawJson::conditional(&all.etag, if_none_match, || all.body.clone());
     }
     let etag = etag(&found, &tail);
-    conditional(&etag, if_none_match, || body(&found, &tail))
+    RawJson::conditional(&etag, if_none_match, || body(&found, &tail))
 }
 
 /// The same with the lists of vulnerabilities, which are not part of what is kept rendered.
@@ -214,28 +213,9 @@ async fn with_vulnerabilities(
     let tail = tail(&found, page, uri);
     let etag = etag(&found, &format!("{tail} with vulnerabilities"));
     let pieces = state.app.with_vulnerabilities(&found.entries).await?;
-    Ok(conditional(&etag, if_none_match, || {
+    Ok(RawJson::conditional(&etag, if_none_match, || {
         joined(pieces.iter().map(|piece| &piece[..]), &tail)
     }))
-}
-
-/// The body, or 304 where the client has it. Entity tags stand for the content, so they are the
-/// same on every replica; they are weak, because a body may be compressed.
-fn conditional<T>(
-    etag: &str,
-    if_none_match: Option<&str>,
-    render: impl FnOnce() -> Bytes,
-) -> RawJson<T> {
-    let known = if_none_match.is_some_and(|known| raw::matches(known, etag));
-    match (HeaderValue::from_str(etag), known) {
-        (Ok(etag), true) => RawJson::not_modified(etag),
-        (Ok(etag), false) => RawJson::new(render()).with_etag(etag),
-        (Err(_), _) => RawJson::new(render()),
-    }
-}
-
-fn weak_etag(hash: &[u8; 16]) -> String {
-    format!("W/\"{}\"", hex::encode(hash))
 }
 
 /// Everything after the array: `],"total":…}`.

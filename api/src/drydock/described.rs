@@ -11,7 +11,13 @@ use serde_json::Value;
 
 /// What is accepted.
 pub trait Description: Send + Sync + 'static {
+    /// What clients call it; without a name it is written where it is used.
+    const NAME: Option<&'static str> = None;
+
     fn schema() -> MetaSchema;
+
+    /// Registers the named types that the schema refers to.
+    fn register(_registry: &mut Registry) {}
 }
 
 /// Text in a path, a query or a header.
@@ -28,20 +34,34 @@ impl<D, T> Described<D, T> {
     }
 }
 
+impl<D> From<String> for Text<D> {
+    fn from(text: String) -> Self {
+        Self::new(text)
+    }
+}
+
 impl<D: Description, T: Send + Sync> Type for Described<D, T> {
     const IS_REQUIRED: bool = true;
     type RawValueType = T;
     type RawElementValueType = T;
 
     fn name() -> Cow<'static, str> {
-        "described".into()
+        D::NAME.unwrap_or("described").into()
     }
 
     fn schema_ref() -> MetaSchemaRef {
-        MetaSchemaRef::Inline(Box::new(D::schema()))
+        match D::NAME {
+            Some(name) => MetaSchemaRef::Reference(name.to_owned()),
+            None => MetaSchemaRef::Inline(Box::new(D::schema())),
+        }
     }
 
-    fn register(_registry: &mut Registry) {}
+    fn register(registry: &mut Registry) {
+        if let Some(name) = D::NAME {
+            registry.create_schema::<D, _>(name.to_owned(), |_| D::schema());
+        }
+        D::register(registry);
+    }
 
     fn as_raw_value(&self) -> Option<&T> {
         Some(&self.0)
@@ -79,12 +99,14 @@ impl<D: Description> ParseFromJSON for Body<D> {
     }
 }
 
-/// `choices!(pub Order = "asc", "desc");`: one of these words.
+/// `choices!(pub Order = "asc", "desc");`: one of these words. With `as "SortOrder"` behind the
+/// type, clients have one type of that name, wherever it is used.
 #[macro_export]
 macro_rules! choices {
-    ($vis:vis $name:ident = $($word:literal),+ $(,)?) => {
+    ($vis:vis $name:ident $(as $shown:literal)? = $($word:literal),+ $(,)?) => {
         $vis enum $name {}
         impl $crate::drydock::described::Description for $name {
+            $(const NAME: Option<&'static str> = Some($shown);)?
             fn schema() -> poem_openapi::registry::MetaSchema {
                 let mut schema = poem_openapi::registry::MetaSchema::new("string");
                 schema.enum_items = vec![$($word.into()),+];

@@ -127,7 +127,10 @@ impl From<AppError> for ApiError {
 }
 
 impl IntoResponse for ApiError {
+    /// In this dialect's form. The refusal stays with the response, for the edge to put it into
+    /// the form of another one.
     fn into_response(self) -> Response {
+        let kept = self.clone();
         let mut body = serde_json::Map::new();
         body.insert("error".to_owned(), Value::from(self.message.into_owned()));
         if let Some(details) = self.details {
@@ -137,6 +140,7 @@ impl IntoResponse for ApiError {
             .status(self.status)
             .content_type("application/json; charset=utf-8")
             .body(Value::Object(body).to_string());
+        response.set_data(kept);
         if let Some(after) = self.retry_after {
             // Whole seconds, and never one that has the client come back too early.
             let seconds = after.as_millis().div_ceil(1000).max(1) as u64;
@@ -153,7 +157,14 @@ impl IntoResponse for ApiError {
 
 impl From<ApiError> for poem::Error {
     fn from(error: ApiError) -> Self {
-        poem::Error::from_response(error.into_response())
+        let kept = error.clone();
+        let mut failed = poem::Error::from_response(error.into_response());
+        // poem puts the data of its error in the place of what the response has.
+        if let Some(cause) = kept.cause.clone() {
+            failed.set_data(Cause(cause));
+        }
+        failed.set_data(kept);
+        failed
     }
 }
 
@@ -244,7 +255,7 @@ fn documented(status: u16) -> MetaResponse {
         409 => "Something that is going on stands in the way",
         413 => "The body is too large",
         415 => "The body is not JSON",
-        422 => "The idempotency key was used for another request",
+        422 => "The body is not understood, or the idempotency key was used for another request",
         423 => "Locked after too many failed attempts",
         428 => "The confirmation header is missing",
         429 => "Too many requests",
@@ -314,6 +325,14 @@ mod tests {
         assert_eq!(response.status(), 500);
         assert!(response.data::<Cause>().is_some());
         assert_eq!(text(response).await, r#"{"error":"Internal server error"}"#);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_stays_with_its_response() {
+        let error: poem::Error = ApiError::internal("SELECT failed").into();
+        let response = to_response(error);
+        assert!(response.data::<ApiError>().is_some());
+        assert!(response.data::<Cause>().is_some());
     }
 
     #[tokio::test]

@@ -4,20 +4,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
-use plimsoll_app::events::{Delivery, Slot, SlotLimits, Subscription};
+use plimsoll_app::{
+    events::{Delivery, Slot, SlotLimits, Subscription},
+    self_updates::{Credentials, Holder},
+};
 use plimsoll_domain::access::Scope;
 use poem::{Body, IntoResponse, Response};
 use poem_openapi::{
     ApiResponse, OpenApi,
     param::Header,
-    registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry},
+    registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchema, Registry},
+    types::Type,
 };
+use secrecy::ExposeSecret;
 use serde_json::json;
-use uuid::Uuid;
 
 use super::{
     Tag,
-    described::open,
+    described::{Description, Text, open},
     error::{ErrorOf, Reads},
 };
 use crate::{
@@ -30,7 +34,7 @@ use crate::{
 /// `GET /api/v1/events/ui`.
 pub struct Events;
 
-pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);
 /// What clients wait before they connect again, in milliseconds.
 const RETRY_MS: u32 = 2000;
 
@@ -38,7 +42,7 @@ const RETRY_MS: u32 = 2000;
 pub struct EventStream(Body);
 
 impl EventStream {
-    pub(super) fn new(body: Body) -> Self {
+    pub(crate) fn new(body: Body) -> Self {
         Self(body)
     }
 }
@@ -55,11 +59,18 @@ impl IntoResponse for EventStream {
 }
 
 /// One event, as `EventSource` hands it out.
-fn event() -> MetaSchema {
-    let text = || MetaSchema::new("string");
-    let mut schema = open(vec![("event", text()), ("data", text()), ("id", text())]);
-    schema.required = vec!["data"];
-    schema
+enum ServerSentEvent {}
+
+impl Description for ServerSentEvent {
+    const NAME: Option<&'static str> = Some("ServerSentEvent");
+
+    fn schema() -> MetaSchema {
+        let text = || MetaSchema::new("string");
+        let mut schema = open(vec![("event", text()), ("data", text()), ("id", text())]);
+        schema.required = vec!["data"];
+        schema.description = Some("One event of a stream. `data` is JSON.");
+        schema
+    }
 }
 
 impl ApiResponse for EventStream {
@@ -71,22 +82,27 @@ impl ApiResponse for EventStream {
                 status_range: None,
                 content: vec![MetaMediaType {
                     content_type: "text/event-stream",
-                    schema: MetaSchemaRef::Inline(Box::new(event())),
+                    schema: Text::<ServerSentEvent>::schema_ref(),
                 }],
                 headers: Vec::new(),
             }],
         }
     }
 
-    fn register(_registry: &mut Registry) {}
+    fn register(registry: &mut Registry) {
+        Text::<ServerSentEvent>::register(registry);
+    }
 }
 
 #[OpenApi(prefix_path = "/api/v1")]
 impl Events {
     /// Follow what happens
     ///
-    /// `dd:connected`, then `dd:container-added`, `dd:container-updated`, `dd:container-removed`
-    /// and `dd:update-operation-changed` as they happen, and `dd:heartbeat` every 15 seconds.
+    /// `dd:connected`, then `dd:container-added`, `dd:container-updated`, `dd:container-removed`,
+    /// `dd:update-operation-changed`, `dd:update-operation-progress` (how far a pull is) and
+    /// `dd:watch-progress` as they happen, and `dd:heartbeat` every 15 seconds.
+    /// `dd:self-update` says that Plimsoll is about to replace its own container; where it has
+    /// `requiresAck`, answer with what `dd:connected` gave.
     /// Events have ids: with `Last-Event-ID` the stream begins with what was missed, on any
     /// replica, or with `dd:resync-required` when that is not known any more. At most 10 streams
     /// for each address and for each session.
@@ -98,18 +114,18 @@ impl Events {
     )]
     async fn follow(
         &self,
-        _who: Authorized<perm::ContainersRead>,
+        who: Authorized<perm::ContainersRead>,
         state: ApiState,
         context: RequestContext,
         #[oai(name = "Last-Event-ID")] last_event_id: Header<Option<String>>,
     ) -> Result<EventStream, ErrorOf<Reads>> {
         let session = context.presented.digest().map(|digest| digest.short());
         let events = state.app.events();
-        let slot = events
+        let mut slot = events
             .take_slot(
                 &context.client.to_string(),
                 session.as_deref(),
-                SlotLimits::default(),
+                SlotLimits::of_process(state.app.settings().event_streams),
             )
             .await?;
         let last = last_event_id
@@ -117,7 +133,9 @@ impl Events {
             .as_deref()
             .filter(|id| !id.trim().is_empty());
         let subscription = events.subscribe(last).await?;
-        let frames = frames(state, context, slot, subscription);
+        let holder = Holder::of(&context.presented, who.name());
+        let client = slot.introduce(&holder).await;
+        let frames = frames(state, context, slot, client, subscription);
         Ok(EventStream(Body::from_bytes_stream(frames)))
     }
 }
@@ -126,12 +144,13 @@ fn frames(
     state: ApiState,
     context: RequestContext,
     slot: Slot,
+    client: Credentials,
     mut subscription: Subscription,
 ) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
     async_stream::stream! {
         let hello = json!({
-            "clientId": Uuid::new_v4(),
-            "clientToken": format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()),
+            "clientId": client.client,
+            "clientToken": client.token.expose_secret(),
         });
         yield Ok(frame(
             "dd:connected",
@@ -143,7 +162,10 @@ fn frames(
         loop {
             let delivery = tokio::select! {
                 // An open stream must not hold up the end of the process.
-                () = state.shutdown.cancelled() => break,
+                () = state.shutdown.cancelled() => {
+                    yield Ok(farewell());
+                    break;
+                }
                 _ = heartbeat.tick() => {
                     if !still_allowed(&state, &context, Scope::ContainersRead).await {
                         break;
@@ -167,6 +189,12 @@ fn frames(
             }
         }
     }
+}
+
+/// The last words of a stream that ends because the process does. A comment is no event, so that
+/// clients do what they do after any end: connect again, with the last id that they saw.
+pub(crate) fn farewell() -> Bytes {
+    format!(": this replica is shutting down, connect again\nretry: {RETRY_MS}\n\n").into()
 }
 
 pub(super) fn frame(event: &str, data: &str, id: Option<&str>) -> Bytes {

@@ -40,11 +40,10 @@ struct Member {
 impl Member {
     fn of(entry: &Entry) -> Self {
         let facts = &entry.state.facts;
-        let display_name = facts.rules.display_name.as_ref();
         Self {
             id: entry.id().to_owned(),
             name: facts.name.clone(),
-            display_name: display_name.unwrap_or(&facts.name).clone(),
+            display_name: facts.display_name().to_owned(),
             update_available: entry.update_available,
         }
     }

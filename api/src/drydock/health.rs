@@ -13,6 +13,7 @@ pub struct Health;
 
 /// How this replica is.
 #[derive(Object)]
+#[oai(rename = "Health")]
 pub struct HealthView {
     /// Seconds since this process started.
     uptime: f64,

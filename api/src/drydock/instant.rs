@@ -46,6 +46,12 @@ impl ParseFromJSON for Instant {
     }
 }
 
+impl serde::Serialize for Instant {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        iso::serialize(&self.0, serializer)
+    }
+}
+
 impl ToJSON for Instant {
     fn to_json(&self) -> Option<Value> {
         Some(Value::String(iso::to_string(self.0)))

@@ -38,6 +38,7 @@ error_set!(
 );
 
 #[derive(Object)]
+#[oai(rename = "LogSettings")]
 struct LogView {
     /// The least important level that is logged.
     level: String,
@@ -187,7 +188,7 @@ impl Log {
 }
 
 choices!(
-    LevelWord = "trace",
+    LevelWord as "LogLevel" = "trace",
     "debug",
     "info",
     "warn",

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use plimsoll_app::access::Presented;
 use poem::{Request, RequestBody};
 use poem_openapi::{
@@ -13,6 +15,9 @@ use crate::{
     ApiState, MetricsAccess,
     auth::{self, perm, perm::Needs},
 };
+
+/// Prometheus gives up after ten seconds, and what this replica counts is there at once.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// `GET /metrics`.
 pub struct MetricsPage;
@@ -50,10 +55,13 @@ impl<'a> ApiExtractor<'a> for Reader {
 
 #[OpenApi]
 impl MetricsPage {
-    /// Get this replica's metrics
+    /// Get metrics
     ///
-    /// Prometheus' text format. Needs a credential or the token of `DD_SERVER_METRICS_TOKEN`,
-    /// unless `DD_SERVER_METRICS_AUTH` is false.
+    /// Prometheus' text format. What begins with `dd_`, and the digest cache, is about the whole
+    /// installation and the same on every replica; the rest is about this one. While the database
+    /// does not answer, `plimsoll_fleet_metrics_up` is 0 and what is about the installation is
+    /// missing. Needs a credential or the token of `DD_SERVER_METRICS_TOKEN`, unless
+    /// `DD_SERVER_METRICS_AUTH` is false.
     #[oai(
         path = "/metrics",
         method = "get",
@@ -65,7 +73,16 @@ impl MetricsPage {
         _reader: Reader,
         state: ApiState,
     ) -> Result<Response<PlainText<String>>, ErrorOf<Reads>> {
-        let text = String::from_utf8(state.metrics.render()).unwrap_or_default();
+        let fleet = tokio::time::timeout(PATIENCE, state.app.fleet_metrics()).await;
+        let fleet = match fleet {
+            Ok(Ok(fleet)) => Some(fleet),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the installation's metrics could not be read");
+                None
+            }
+            Err(_) => None,
+        };
+        let text = state.metrics.render(fleet.as_deref());
         Ok(Response::new(PlainText(text))
             .header("Content-Type", "text/plain; version=0.0.4; charset=utf-8"))
     }

@@ -16,9 +16,11 @@ pub mod audit;
 pub mod auth;
 pub mod authentications;
 pub mod backups;
+pub mod batch_updates;
 pub mod body;
 pub mod bulk_updates;
 pub mod components;
+pub mod compose_mismatches;
 pub mod confirm;
 pub mod container_logs;
 pub mod containers;
@@ -27,15 +29,19 @@ pub mod described;
 pub mod env_reveals;
 pub mod error;
 pub mod events;
+pub mod explorer;
 pub mod groups;
 pub mod health;
+pub mod inspections;
 pub mod instant;
+pub mod labels;
 pub mod lines;
 pub mod log;
 pub mod metrics;
 pub mod model;
 pub mod notifications;
 pub mod oidc;
+pub mod operation_groups;
 pub mod operations;
 pub mod page;
 pub mod prefer;
@@ -43,12 +49,19 @@ pub mod previews;
 pub mod raw;
 pub mod recent_status;
 pub mod registries;
+pub mod registry_tags;
+pub mod registry_webhooks;
 pub mod release_notes;
+pub mod removals;
 pub mod rollbacks;
+pub mod sboms;
 pub mod scans;
+pub mod scripts;
 pub mod security_runtime;
+pub mod self_updates;
 pub mod server;
 pub mod spec;
+pub mod stacks;
 pub mod stats;
 pub mod store;
 pub mod strategies;
@@ -64,6 +77,8 @@ pub mod users;
 pub mod vulnerabilities;
 pub mod watchers;
 pub mod watches;
+pub mod webhook_deliveries;
+pub mod webhook_endpoints;
 pub mod webhooks;
 
 use poem::{Endpoint, EndpointExt, Response, Route};
@@ -89,6 +104,10 @@ pub enum Tag {
     App,
     /// Watched containers, their candidates, updates and ways back.
     Containers,
+    /// Compose projects, and containers outside of any.
+    Stacks,
+    /// Images, networks and volumes of engines, and the tags of registries.
+    Engines,
     /// Watchers, registries, triggers and agents as configured.
     Components,
     /// What triggers are told of.
@@ -99,7 +118,7 @@ pub enum Tag {
     Events,
     /// Scans of images, and what they found.
     Security,
-    /// Calls from other systems.
+    /// Calls from other systems, and to them.
     Webhooks,
 }
 
@@ -125,17 +144,23 @@ type Reads = (
     containers::Containers,
     summary::Summary,
     groups::Groups,
+    stacks::Stacks,
+    operation_groups::OperationGroups,
     recent_status::RecentStatuses,
     backups::Backups,
     update_operations::UpdateOperations,
     audit::Audit,
     events::Events,
+    self_updates::SelfUpdates,
 );
 type Live = (
     container_logs::ContainerLogs,
     stats::Stats,
     env_reveals::EnvReveals,
     log::Log,
+    inspections::Inspections,
+    explorer::Explorer,
+    registry_tags::RegistryTags,
 );
 type Components = (
     agents::Agents,
@@ -144,9 +169,12 @@ type Components = (
     authentications::Authentications,
     triggers::Triggers,
     notifications::Notifications,
+    webhook_endpoints::WebhookEndpoints,
+    webhook_deliveries::WebhookDeliveries,
 );
 type Security = (
     release_notes::ReleaseNotes,
+    sboms::Sboms,
     scans::Scans,
     vulnerabilities::Vulnerabilities,
     security_runtime::SecurityRuntime,
@@ -155,13 +183,19 @@ type Commands = (
     actions::Actions,
     watches::Watches,
     updates::Updates,
+    batch_updates::BatchUpdates,
     bulk_updates::BulkUpdates,
+    compose_mismatches::ComposeMismatches,
     rollbacks::Rollbacks,
     deletions::Deletions,
+    removals::Removals,
     update_policies::UpdatePolicies,
     previews::Previews,
     trigger_runs::TriggerRuns,
     webhooks::Webhooks,
+    registry_webhooks::RegistryWebhooks,
+    labels::Labels,
+    scripts::Scripts,
 );
 
 const fn resources() -> Resources {
@@ -185,29 +219,41 @@ const fn resources() -> Resources {
         actions::Actions,
         watches::Watches,
         updates::Updates,
+        batch_updates::BatchUpdates,
         bulk_updates::BulkUpdates,
+        compose_mismatches::ComposeMismatches,
         rollbacks::Rollbacks,
         deletions::Deletions,
+        removals::Removals,
         update_policies::UpdatePolicies,
         previews::Previews,
         trigger_runs::TriggerRuns,
         webhooks::Webhooks,
+        registry_webhooks::RegistryWebhooks,
+        labels::Labels,
+        scripts::Scripts,
     );
     let reads = (
         containers::Containers,
         summary::Summary,
         groups::Groups,
+        stacks::Stacks,
+        operation_groups::OperationGroups,
         recent_status::RecentStatuses,
         backups::Backups,
         update_operations::UpdateOperations,
         audit::Audit,
         events::Events,
+        self_updates::SelfUpdates,
     );
     let live = (
         container_logs::ContainerLogs,
         stats::Stats,
         env_reveals::EnvReveals,
         log::Log,
+        inspections::Inspections,
+        explorer::Explorer,
+        registry_tags::RegistryTags,
     );
     let components = (
         agents::Agents,
@@ -216,9 +262,12 @@ const fn resources() -> Resources {
         authentications::Authentications,
         triggers::Triggers,
         notifications::Notifications,
+        webhook_endpoints::WebhookEndpoints,
+        webhook_deliveries::WebhookDeliveries,
     );
     let security = (
         release_notes::ReleaseNotes,
+        sboms::Sboms,
         scans::Scans,
         vulnerabilities::Vulnerabilities,
         security_runtime::SecurityRuntime,

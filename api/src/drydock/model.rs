@@ -1,11 +1,15 @@
 //! The container as documented (reference/drydock.md 1.7). Containers are rendered by
 //! `domain::view`; a test checks that what it writes has this shape.
 
-use poem_openapi::{Enum, Object, types::Any};
-use serde_json::Value;
+use poem_openapi::{Enum, Object};
 use std::collections::HashMap;
 
-use super::instant::Instant;
+use super::{
+    described::Text,
+    instant::Instant,
+    update_operations::{OperationKind, OperationStatus},
+    vulnerabilities::ScanResult,
+};
 
 #[derive(Object)]
 #[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
@@ -32,6 +36,11 @@ pub struct Container {
     link: Option<String>,
     trigger_include: Option<String>,
     trigger_exclude: Option<String>,
+    action_trigger_include: Option<String>,
+    action_trigger_exclude: Option<String>,
+    action_trigger_auto: Option<String>,
+    notification_trigger_include: Option<String>,
+    notification_trigger_exclude: Option<String>,
     update_policy: Option<UpdatePolicy>,
     image: Image,
     result: Option<WatchResult>,
@@ -46,17 +55,29 @@ pub struct Container {
     update_maturity_level: Option<Maturity>,
     update_rollback: Option<UpdateRollback>,
     update_operation: Option<OperationSummary>,
-    update_eligibility: Option<Any<Value>>,
-    /// `scan` of the image that runs, `updateScan` of the one that an update goes to; absent before any scan.
-    security: Option<Any<Value>>,
+    update_eligibility: Option<UpdateEligibility>,
+    /// Where its Compose file names another image than the one that runs, and a worker may read
+    /// that file (`compose.directories`).
+    compose_mismatch: Option<ComposeMismatch>,
+    /// Absent before any scan.
+    security: Option<ContainerSecurity>,
     created: Option<Instant>,
     labels: HashMap<String, String>,
     source_repo: Option<String>,
     details: Details,
 }
 
+#[derive(Object)]
+#[oai(rename_all = "camelCase", rename = "ContainerComposeMismatch")]
+struct ComposeMismatch {
+    /// With its variables filled in.
+    compose_image: String,
+    /// For people.
+    error: String,
+}
+
 #[derive(Enum)]
-#[oai(rename_all = "lowercase")]
+#[oai(rename_all = "lowercase", rename = "ContainerHealth")]
 enum Health {
     Starting,
     Healthy,
@@ -69,6 +90,91 @@ enum Maturity {
     Hot,
     Mature,
     Established,
+}
+
+/// Whether the container may be updated now.
+#[derive(Object)]
+struct UpdateEligibility {
+    /// Nothing at all stands in the way.
+    eligible: bool,
+    /// In the order in which a request is refused for them.
+    blockers: Vec<UpdateBlocker>,
+}
+
+/// Something that stands in the way of an update.
+#[derive(Object)]
+#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
+struct UpdateBlocker {
+    /// Such as `maturity-not-reached`.
+    reason: String,
+    severity: BlockerSeverity,
+    /// For people.
+    message: String,
+    /// Whether something can be done about it here and now: `actionHint` says what.
+    actionable: bool,
+    action_hint: Option<String>,
+    /// When it goes away by itself.
+    liftable_at: Option<Instant>,
+}
+
+/// `hard`: no request gets past it. `soft`: it holds back automatic updates.
+#[derive(Enum)]
+#[oai(rename_all = "lowercase")]
+enum BlockerSeverity {
+    Hard,
+    Soft,
+}
+
+/// What scans found, without the vulnerabilities themselves.
+#[derive(Object)]
+#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
+struct ContainerSecurity {
+    /// Of the image that runs.
+    scan: Option<ScanResult>,
+    signature: Option<SignatureResult>,
+    sbom: Option<SbomSummary>,
+    /// Of the image that an update goes to, like the next two.
+    update_scan: Option<ScanResult>,
+    update_signature: Option<SignatureResult>,
+    update_sbom: Option<SbomSummary>,
+}
+
+/// Whether an image is signed by whom it has to be.
+#[derive(Object)]
+#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
+struct SignatureResult {
+    /// `cosign`
+    verifier: String,
+    image: String,
+    image_digest: Option<String>,
+    image_id: Option<String>,
+    verified_at: Instant,
+    /// `verified`, `unverified`, or `error` where nobody knows.
+    status: String,
+    /// By a certificate's identity, not by a key.
+    keyless: bool,
+    /// Signatures that were accepted.
+    signatures: u32,
+    error: Option<String>,
+}
+
+/// What became of an image's bill of materials; `GET /api/v1/containers/{id}/sbom` has it.
+#[derive(Object)]
+#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
+struct SbomSummary {
+    /// `syft` or `trivy`
+    generator: String,
+    image: String,
+    image_digest: Option<String>,
+    image_id: Option<String>,
+    generated_at: Instant,
+    /// `generated` or `error`
+    status: String,
+    /// The formats in which it is there.
+    formats: Vec<String>,
+    /// Empty here.
+    documents: HashMap<String, String>,
+    error: Option<String>,
 }
 
 /// What is not to be proposed, or not yet.
@@ -135,6 +241,10 @@ struct Digest {
 struct WatchResult {
     tag: Option<String>,
     suggested_tag: Option<String>,
+    /// For a mutable tag such as `latest` or `24-alpine`: a tag of one version with the same image,
+    /// so that the container can be pinned to it. Found by digest: `digest`, or that of the running
+    /// image where digests are not watched.
+    recommended_tag: Option<String>,
     digest: Option<String>,
     created: Option<Instant>,
     published_at: Option<Instant>,
@@ -150,7 +260,7 @@ struct WatchError {
 
 #[derive(Object)]
 #[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
-struct UpdateKind {
+pub struct UpdateKind {
     /// `tag`, `digest` or `unknown`.
     kind: String,
     local_value: Option<String>,
@@ -174,8 +284,8 @@ struct UpdateRollback {
 #[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
 struct OperationSummary {
     id: String,
-    kind: String,
-    status: String,
+    kind: Text<OperationKind>,
+    status: Text<OperationStatus>,
     phase: String,
     updated_at: Instant,
     from_version: Option<String>,
@@ -183,7 +293,11 @@ struct OperationSummary {
 }
 
 #[derive(Object)]
-#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
+#[oai(
+    rename = "ContainerDetails",
+    rename_all = "camelCase",
+    skip_serializing_if_is_none
+)]
 struct Details {
     ports: Vec<String>,
     volumes: Vec<String>,
@@ -193,6 +307,7 @@ struct Details {
 
 /// The value of a sensitive variable is not shown.
 #[derive(Object)]
+#[oai(rename = "EnvironmentVariable")]
 struct EnvVar {
     key: String,
     value: String,
@@ -263,6 +378,7 @@ mod tests {
         check(&state);
         state.result = Some(WatchResult {
             tag: Some("1.1.0".to_owned()),
+            recommended_tag: Some("1.0.9".to_owned()),
             digest: Some("sha256:3".to_owned()),
             created: Some(now),
             published_at: Some(now - TimeDelta::days(9)),

@@ -7,7 +7,8 @@ use poem_openapi::{
     ApiResponse, Object, OpenApi,
     param::{Path, Query},
     payload::Json,
-    types::Any,
+    registry::MetaSchema,
+    types::Type,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -15,7 +16,7 @@ use uuid::Uuid;
 use super::{
     Tag,
     body::LenientJson,
-    described::{Text, text},
+    described::{Body, Description, Text, open, text},
     error::{ApiError, Changes, ErrorOf, Reads},
     instant::Instant,
     operations::plain_caller,
@@ -29,7 +30,7 @@ use crate::{
 };
 
 choices!(
-    MessageState = "pending",
+    MessageState as "NotificationState" = "pending",
     "sending",
     "delivered",
     "dead",
@@ -164,6 +165,26 @@ impl From<Previewed> for PreviewView {
     }
 }
 
+/// What the body leaves out stays.
+enum RuleChange {}
+
+impl Description for RuleChange {
+    const NAME: Option<&'static str> = Some("UpdateNotificationRuleRequest");
+
+    fn schema() -> MetaSchema {
+        let mut triggers = MetaSchema::new("array");
+        triggers.items = Some(Box::new(String::schema_ref()));
+        triggers.description = Some("Ids of triggers; empty: all.");
+        let mut schema = open(vec![
+            ("enabled", MetaSchema::new("boolean")),
+            ("triggers", triggers),
+        ]);
+        schema.min_properties = Some(1);
+        schema.description = Some("What the body leaves out stays.");
+        schema
+    }
+}
+
 #[OpenApi(prefix_path = "/api/v1")]
 impl Notifications {
     /// List notification rules
@@ -200,7 +221,7 @@ impl Notifications {
         state: ApiState,
         context: RequestContext,
         id: Path<String>,
-        body: LenientJson<Any<Value>>,
+        body: LenientJson<Body<RuleChange>>,
     ) -> Result<Json<RuleView>, ErrorOf<Changes>> {
         let caller = plain_caller(who.principal(), &context);
         let body = body.0.map_or(Value::Null, |body| body.0);

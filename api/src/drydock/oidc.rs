@@ -1,6 +1,6 @@
 //! Sign-in with an identity provider (reference/drydock.md 1.2).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plimsoll_app::{
     AppError,
@@ -135,12 +135,14 @@ impl Oidc {
             client: context.client,
             request_id: context.id(),
         };
+        let began = Instant::now();
         let outcome = api.app.finish_oidc(&name.0, back, origin).await;
-        api.metrics.login(match &outcome {
+        let result = match &outcome {
             Ok(_) => "success",
             Err(AppError::Unauthenticated(_) | AppError::Forbidden(_)) => "invalid",
             Err(_) => "error",
-        });
+        };
+        api.metrics.login(result, "oidc", began.elapsed());
         let (session, home) = outcome?;
         let cookie = cookie::begin(
             session.session_id.expose_secret(),

@@ -1,13 +1,14 @@
 //! Pages of lists (reference/drydock.md 1.1): `limit` 0 means all and is capped at 200; values that
 //! are not numbers fall back silently.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, num::IntErrorKind};
 
 use poem_openapi::{
     Object,
     registry::{MetaSchema, MetaSchemaRef, Registry},
     types::{ParseFromJSON, ParseFromParameter, ParseResult, ToJSON, Type},
 };
+use serde::Serialize;
 
 /// The most entries of one page that is not the whole list.
 pub const MAX_LIMIT: u64 = 200;
@@ -44,10 +45,15 @@ impl Type for PageNumber {
 
 impl ParseFromParameter for PageNumber {
     fn parse_from_parameter(value: &str) -> ParseResult<Self> {
-        // Negative numbers are numbers: they count as 0.
-        Ok(Self(match value.trim().parse::<i64>() {
-            Ok(number) => Some(u64::try_from(number).unwrap_or(0)),
-            Err(_) => None,
+        // Numbers out of range are numbers: negative ones count as 0, the others as the most that
+        // the database can count to.
+        let most = i64::MAX as u64;
+        Ok(Self(match value.trim().parse::<u64>() {
+            Ok(number) => Some(number.min(most)),
+            Err(error) => match error.kind() {
+                IntErrorKind::PosOverflow => Some(most),
+                _ => value.trim().parse::<i64>().ok().map(|_| 0),
+            },
         }))
     }
 }
@@ -101,7 +107,8 @@ impl Page {
         }
         let link = |offset: u64| {
             let mut url = format!("{path}?");
-            for pair in query.split('&').filter(|p| !p.is_empty()) {
+            // Not `p.is_empty()`: `&str` is a `Type` too, and that one's answer is always no.
+            for pair in query.split('&').filter(|p| !str::is_empty(p)) {
                 let key = pair.split('=').next().unwrap_or(pair);
                 if key != "limit" && key != "offset" {
                     url.push_str(pair);
@@ -125,17 +132,21 @@ fn number(value: Option<PageNumber>) -> Option<u64> {
 }
 
 /// Where this page and the next one are.
-#[derive(Clone, Debug, Object)]
+#[derive(Clone, Debug, Object, Serialize)]
+#[oai(rename = "PageLinks")]
 pub struct Links {
     #[oai(rename = "self")]
+    #[serde(rename = "self")]
     pub this: String,
     #[oai(skip_serializing_if_is_none)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
 
 /// One page of a list.
-#[derive(Object)]
+#[derive(Object, Serialize)]
 #[oai(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 pub struct List<T: Type + ParseFromJSON + ToJSON> {
     pub data: Vec<T>,
     /// How many there are on all pages.
@@ -144,6 +155,7 @@ pub struct List<T: Type + ParseFromJSON + ToJSON> {
     pub offset: u64,
     pub has_more: bool,
     #[oai(rename = "_links", skip_serializing_if_is_none)]
+    #[serde(rename = "_links", skip_serializing_if = "Option::is_none")]
     pub links: Option<Links>,
 }
 
@@ -186,6 +198,9 @@ mod tests {
     #[test]
     fn a_limit_is_capped() {
         assert_eq!(Page::all(given("5000"), None).limit, 200);
+        let huge = Page::all(given("99999999999999999999"), given("99999999999999999999"));
+        assert_eq!(huge.limit, 200);
+        assert!(huge.slice(&[1, 2, 3]).is_empty());
         assert_eq!(Page::bounded(given("0"), None, 50).limit, 1);
     }
 
@@ -207,6 +222,8 @@ mod tests {
             links.next.as_deref(),
             Some("/api/v1/containers?sort=-age&limit=2&offset=2")
         );
+        let bare = page.links("/x", "", 2, 2).unwrap();
+        assert_eq!(bare.this, "/x?limit=2&offset=0");
         let last = Page::all(given("2"), given("2"));
         assert!(last.links("/x", "", 1, 3).unwrap().next.is_none());
         assert!(Page::all(None, None).links("/x", "", 3, 3).is_none());

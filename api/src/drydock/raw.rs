@@ -1,6 +1,6 @@
 //! JSON that is already written.
 
-use std::marker::PhantomData;
+use std::{borrow::Cow, marker::PhantomData};
 
 use bytes::Bytes;
 use poem::{
@@ -11,8 +11,9 @@ use poem_openapi::{
     ApiResponse,
     payload::Payload,
     registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, MetaSchemaRef, Registry},
-    types::Type,
+    types::{ParseFromJSON, ParseResult, ToJSON, Type},
 };
+use serde_json::Value;
 
 /// A body of ready bytes, documented as a `T`: lists are kept serialised, because a value tree per
 /// request costs eight times as much as writing the bytes (reference/poem.md 3.7).
@@ -49,11 +50,31 @@ impl<T> RawJson<T> {
         self
     }
 
+    /// The body, or 304 where the client has it. Entity tags stand for the content, so they are the
+    /// same on every replica; they are weak, because a body may be compressed ([`weak_etag`]).
+    pub fn conditional(
+        etag: &str,
+        if_none_match: Option<&str>,
+        render: impl FnOnce() -> Bytes,
+    ) -> Self {
+        let known = if_none_match.is_some_and(|known| matches(known, etag));
+        match (HeaderValue::from_str(etag), known) {
+            (Ok(etag), true) => Self::not_modified(etag),
+            (Ok(etag), false) => Self::new(render()).with_etag(etag),
+            (Err(_), _) => Self::new(render()),
+        }
+    }
+
     #[must_use]
     pub fn with_cache_control(mut self, cache: &'static str) -> Self {
         self.cache = HeaderValue::from_static(cache);
         self
     }
+}
+
+/// Of the beginning of a SHA-256 of the content.
+pub fn weak_etag(hash: &[u8; 16]) -> String {
+    format!("W/\"{}\"", hex::encode(hash))
 }
 
 impl<T: Send> IntoResponse for RawJson<T> {
@@ -141,8 +162,61 @@ impl<T: Type> Payload for RawPayload<T> {
     }
 }
 
+/// A value that another part renders, documented as a `T`.
+pub struct Shown<T> {
+    value: Value,
+    schema: PhantomData<fn() -> T>,
+}
+
+impl<T> Shown<T> {
+    pub const fn new(value: Value) -> Self {
+        Self {
+            value,
+            schema: PhantomData,
+        }
+    }
+}
+
+impl<T: Type> Type for Shown<T> {
+    const IS_REQUIRED: bool = true;
+    type RawValueType = Self;
+    type RawElementValueType = Self;
+
+    fn name() -> Cow<'static, str> {
+        T::name()
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        T::schema_ref()
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn as_raw_value(&self) -> Option<&Self> {
+        Some(self)
+    }
+
+    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
+        Box::new(std::iter::once(self))
+    }
+}
+
+impl<T: Type> ParseFromJSON for Shown<T> {
+    fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
+        Ok(Self::new(value.unwrap_or_default()))
+    }
+}
+
+impl<T: Type> ToJSON for Shown<T> {
+    fn to_json(&self) -> Option<Value> {
+        Some(self.value.clone())
+    }
+}
+
 /// Whether `If-None-Match` names `etag`.
-pub fn matches(if_none_match: &str, etag: &str) -> bool {
+fn matches(if_none_match: &str, etag: &str) -> bool {
     if_none_match
         .split(',')
         .map(|tag| tag.trim().trim_start_matches("W/"))

@@ -17,6 +17,7 @@ use crate::{
 pub struct RecentStatuses;
 
 #[derive(Object)]
+#[oai(rename = "RecentStatusList")]
 struct RecentStatusView {
     /// By container name.
     statuses: HashMap<String, Status>,

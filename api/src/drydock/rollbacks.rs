@@ -1,9 +1,11 @@
-use plimsoll_app::{AppError, outcomes::Outcome};
+use plimsoll_app::outcomes::Outcome;
+use plimsoll_domain::ids::BackupId;
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
     param::{Header, Path},
     payload::Json,
 };
+use uuid::Uuid;
 
 use super::{
     Tag,
@@ -99,18 +101,11 @@ impl Rollbacks {
             wanted.as_deref().unwrap_or_default(),
         )?;
         // Something that is no id at all is no backup of this container either.
-        let backup = match wanted.as_deref().map(str::parse) {
-            None => None,
-            Some(Ok(id)) => Some(id),
-            Some(Err(_)) => {
-                state.app.get_container(&id).await?;
-                return Err(
-                    AppError::NotFound("Backup not found for this container".to_owned()).into(),
-                );
-            }
-        };
+        let backup = wanted
+            .as_deref()
+            .map(|id| id.parse().unwrap_or(BackupId::from_uuid(Uuid::nil())));
         let (operation, backup) = state.app.request_rollback(&id, backup, &caller).await?;
-        match state.app.outcome(operation, preference.patience).await? {
+        match state.outcome(operation, preference.patience).await? {
             Outcome::Succeeded { .. } => Ok(RollbackAnswer::Done(
                 Json(ContainerRolledBack {
                     message: "Container rolled back successfully".to_owned(),

@@ -29,7 +29,7 @@ pub struct Scans;
 
 error_set!(pub Scanning = 400, 404);
 
-const ONE: rate_limit::Scope = rate_limit::Scope {
+pub(super) const ONE: rate_limit::Scope = rate_limit::Scope {
     name: "scan",
     max: 30,
     window: Duration::from_secs(60),
@@ -152,7 +152,7 @@ impl Scans {
 }
 
 /// One bucket for the installation: what is scarce is the scanner.
-async fn limited(state: &ApiState, scope: rate_limit::Scope) -> Result<(), ApiError> {
+pub(super) async fn limited(state: &ApiState, scope: rate_limit::Scope) -> Result<(), ApiError> {
     match state.limiter.take(scope, "all").await {
         Some(verdict) if !verdict.allowed => Err(verdict.refusal()),
         _ => Ok(()),

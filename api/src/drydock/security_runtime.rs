@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use plimsoll_app::{
     AppError,
-    security_runtime::{ToolStatus, WorkerTools},
+    security_runtime::{SecurityTools, ToolStatus, WorkerTools},
 };
 use poem_openapi::{Object, OpenApi, payload::Json};
 
@@ -23,7 +23,7 @@ pub struct SecurityRuntime;
 
 /// What the workers see of the security tools on their machines.
 #[derive(Object)]
-#[oai(rename_all = "camelCase")]
+#[oai(rename = "SecurityRuntime", rename_all = "camelCase")]
 pub struct SecurityRuntimeView {
     checked_at: Instant,
     /// Whether everything that is switched on is there
@@ -44,10 +44,12 @@ pub struct AgentTools {
     host: String,
     checked_at: Instant,
     scanner: ScannerView,
+    signature: ToolView,
+    sbom: SbomView,
 }
 
 #[derive(Object)]
-#[oai(rename_all = "camelCase")]
+#[oai(rename = "Scanner", rename_all = "camelCase")]
 pub struct ScannerView {
     enabled: bool,
     command: String,
@@ -64,7 +66,7 @@ pub struct ScannerView {
 }
 
 #[derive(Object)]
-#[oai(rename_all = "camelCase")]
+#[oai(rename = "Tool", rename_all = "camelCase")]
 pub struct ToolView {
     enabled: bool,
     command: String,
@@ -76,55 +78,97 @@ pub struct ToolView {
 }
 
 #[derive(Object)]
-#[oai(rename_all = "camelCase")]
+#[oai(rename = "SbomSettings", rename_all = "camelCase")]
 pub struct SbomView {
+    /// Whether scans make bills of materials, too
     enabled: bool,
+    /// In which formats they do
     formats: Vec<String>,
+    /// What makes one that is asked for, and those
+    command: String,
+    #[oai(nullable)]
+    command_available: Option<bool>,
+    /// `ready`, `missing` or `disabled`
+    status: String,
+    message: String,
+}
+
+const DISABLED: &str = "disabled";
+const READY: &str = "ready";
+
+/// A tool's `status` and `message`; `unset` says why it is not used.
+fn judged(tool: &ToolStatus, unset: &str) -> (String, String) {
+    let (status, message) = match (tool.enabled, tool.available) {
+        (false, _) => (DISABLED, unset.to_owned()),
+        (true, Some(true)) => (READY, format!("{} is there", tool.command)),
+        (true, _) => ("missing", missing(tool)),
+    };
+    (status.to_owned(), message)
+}
+
+fn missing(tool: &ToolStatus) -> String {
+    format!("{} is not installed where the worker runs", tool.command)
 }
 
 fn scanner(tool: &ToolStatus) -> ScannerView {
-    let status = match (tool.enabled, tool.available) {
-        (false, _) => "disabled",
-        (true, Some(true)) => "ready",
-        (true, _) => "missing",
-    };
+    let (status, message) = judged(tool, "DD_SECURITY_SCANNER is not set");
     ScannerView {
         enabled: tool.enabled,
         command: tool.command.clone(),
         command_available: tool.available,
-        status: status.to_owned(),
-        message: match status {
-            "disabled" => "DD_SECURITY_SCANNER is not set".to_owned(),
-            "ready" => format!("{} is there", tool.command),
-            _ => missing(&tool.command),
-        },
+        status,
+        message,
         scanner: if tool.enabled { "trivy" } else { "" }.to_owned(),
         server: tool.server.clone().unwrap_or_default(),
         version: tool.version.clone(),
     }
 }
 
-fn missing(command: &str) -> String {
-    format!("{command} is not installed where the worker runs")
+fn signature(tool: &ToolStatus) -> ToolView {
+    let (status, message) = judged(tool, "DD_SECURITY_VERIFY_SIGNATURES is not set");
+    ToolView {
+        enabled: tool.enabled,
+        command: tool.command.clone(),
+        command_available: tool.available,
+        status,
+        message,
+    }
+}
+
+fn sbom(tools: &SecurityTools) -> SbomView {
+    let tool = &tools.sbom;
+    let (status, message) = judged(tool, "DD_SECURITY_SBOM_ENABLED is not set");
+    let formats = tools.sbom_formats.iter();
+    SbomView {
+        enabled: !tools.sbom_formats.is_empty(),
+        formats: formats.map(|format| format.as_str().to_owned()).collect(),
+        command: tool.command.clone(),
+        command_available: tool.available,
+        status,
+        message,
+    }
+}
+
+/// What is switched on and not there. What makes bills of materials counts where scans make them.
+fn lacking(tools: &SecurityTools) -> impl Iterator<Item = &ToolStatus> {
+    let sbom = (!tools.sbom_formats.is_empty()).then_some(&tools.sbom);
+    [&tools.scanner, &tools.signature]
+        .into_iter()
+        .chain(sbom)
+        .filter(|tool| tool.enabled && tool.available == Some(false))
 }
 
 fn view(workers: Vec<WorkerTools>) -> Option<SecurityRuntimeView> {
     let (own, agents): (Vec<_>, Vec<_>) = workers.into_iter().partition(|w| w.agent.is_empty());
     // Of several workers, one that lacks something speaks: a job may run on any.
-    let lacks = |worker: &&WorkerTools| worker.tools.scanner.available == Some(false);
+    let lacks = |worker: &&WorkerTools| lacking(&worker.tools).next().is_some();
     let speaks = own.iter().find(lacks).or(own.first()).or(agents.first())?;
     let tools = &speaks.tools;
     let mut requirements: Vec<String> = own
         .iter()
         .chain(&agents)
-        .filter(|worker| worker.tools.scanner.enabled)
-        .filter(lacks)
-        .map(|worker| {
-            format!(
-                "{} ({})",
-                missing(&worker.tools.scanner.command),
-                worker.host
-            )
+        .flat_map(|worker| {
+            lacking(&worker.tools).map(|tool| format!("{} ({})", missing(tool), worker.host))
         })
         .collect();
     requirements.dedup();
@@ -132,17 +176,8 @@ fn view(workers: Vec<WorkerTools>) -> Option<SecurityRuntimeView> {
         checked_at: Instant(tools.checked_at),
         ready: tools.scanner.enabled && requirements.is_empty(),
         scanner: scanner(&tools.scanner),
-        signature: ToolView {
-            enabled: false,
-            command: String::new(),
-            command_available: None,
-            status: "disabled".to_owned(),
-            message: "Signatures are not verified".to_owned(),
-        },
-        sbom: SbomView {
-            enabled: false,
-            formats: Vec::new(),
-        },
+        signature: signature(&tools.signature),
+        sbom: sbom(tools),
         requirements,
         agents: agents
             .iter()
@@ -151,6 +186,8 @@ fn view(workers: Vec<WorkerTools>) -> Option<SecurityRuntimeView> {
                 host: worker.host.clone(),
                 checked_at: Instant(worker.tools.checked_at),
                 scanner: scanner(&worker.tools.scanner),
+                signature: signature(&worker.tools.signature),
+                sbom: sbom(&worker.tools),
             })
             .collect(),
     })

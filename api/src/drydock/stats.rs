@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{
     Tag,
     error::{ErrorOf, Reads, ReadsOne},
-    events::{EventStream, HEARTBEAT, frame},
+    events::{EventStream, HEARTBEAT, farewell, frame},
     lines::whole_lines,
 };
 use crate::{
@@ -190,7 +190,10 @@ fn frames(
         let mut open = Vec::new();
         loop {
             let part = tokio::select! {
-                () = state.shutdown.cancelled() => break,
+                () = state.shutdown.cancelled() => {
+                    yield Ok(farewell());
+                    break;
+                }
                 _ = heartbeat.tick() => {
                     if !still_allowed(&state, &context, Scope::ContainersRead).await {
                         break;

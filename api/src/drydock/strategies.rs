@@ -14,7 +14,7 @@ pub struct Strategies;
 
 /// The ways to sign in.
 #[derive(Object)]
-#[oai(rename = "Strategies")]
+#[oai(rename = "AuthStrategies")]
 struct StrategyList {
     strategies: Vec<StrategyView>,
     /// What is wrong with some of them.
@@ -31,7 +31,7 @@ struct AuthStatus {
 #[derive(Object)]
 #[oai(
     rename_all = "camelCase",
-    rename = "Strategy",
+    rename = "AuthStrategy",
     skip_serializing_if_is_none
 )]
 struct StrategyView {
@@ -46,6 +46,7 @@ struct StrategyView {
 }
 
 #[derive(Object)]
+#[oai(rename = "AuthStrategyError")]
 struct StrategyError {
     provider: String,
     error: String,

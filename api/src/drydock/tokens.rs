@@ -10,6 +10,7 @@ use super::{
     Tag,
     described::{Description, Text},
     error::{ApiError, ErrorOf, Reads},
+    instant::Instant,
 };
 use crate::{
     ApiState,
@@ -24,7 +25,7 @@ error_set!(pub Creating = 400, 409, 413, 415);
 error_set!(pub Revoking = 404);
 
 #[derive(Object)]
-#[oai(rename_all = "camelCase")]
+#[oai(rename = "CreateTokenRequest", rename_all = "camelCase")]
 struct NewTokenBody {
     /// What it is for, 1 to 100 characters.
     name: Text<TokenName>,
@@ -41,6 +42,8 @@ words!(TokenName = 1..=100, r"^[^\p{C}]*[^\p{C}\s][^\p{C}]*$");
 enum ScopeName {}
 
 impl Description for ScopeName {
+    const NAME: Option<&'static str> = Some("Permission");
+
     fn schema() -> MetaSchema {
         let mut schema = MetaSchema::new("string");
         schema.enum_items = Scope::ALL.iter().map(|s| s.as_str().into()).collect();
@@ -57,17 +60,17 @@ struct TokenView {
     /// How the token begins, to recognise it by.
     prefix: String,
     scopes: Vec<String>,
-    created_at: DateTime<Utc>,
+    created_at: Instant,
     #[oai(skip_serializing_if_is_none)]
-    expires_at: Option<DateTime<Utc>>,
+    expires_at: Option<Instant>,
     /// To the minute.
     #[oai(skip_serializing_if_is_none)]
-    last_used_at: Option<DateTime<Utc>>,
+    last_used_at: Option<Instant>,
 }
 
 /// A new token. Its secret is never shown again.
 #[derive(Object)]
-#[oai(rename_all = "camelCase")]
+#[oai(rename = "CreatedToken", rename_all = "camelCase")]
 struct CreatedTokenView {
     /// For `Authorization: Bearer`.
     token: String,
@@ -75,9 +78,9 @@ struct CreatedTokenView {
     name: String,
     prefix: String,
     scopes: Vec<String>,
-    created_at: DateTime<Utc>,
+    created_at: Instant,
     #[oai(skip_serializing_if_is_none)]
-    expires_at: Option<DateTime<Utc>>,
+    expires_at: Option<Instant>,
 }
 
 #[derive(Object)]
@@ -186,9 +189,9 @@ impl From<TokenRow> for TokenView {
             name: row.name,
             prefix: row.prefix,
             scopes: row.scopes.iter().map(|scope| scope.to_string()).collect(),
-            created_at: row.created_at,
-            expires_at: row.expires_at,
-            last_used_at: row.last_used_at,
+            created_at: Instant(row.created_at),
+            expires_at: row.expires_at.map(Instant),
+            last_used_at: row.last_used_at.map(Instant),
         }
     }
 }

@@ -7,14 +7,15 @@ use poem_openapi::{
     ApiResponse, Object, OpenApi,
     param::{Header, Path},
     payload::Json,
-    types::Any,
+    registry::MetaSchema,
+    types::{Any, Type},
 };
 use serde_json::{Value, json};
 
 use super::{
     Tag,
     body::LenientJson,
-    described::{IdempotencyKey, Text, text},
+    described::{Body, Description, IdempotencyKey, Text, open, text},
     error::{ApiError, ErrorOf},
     operations::{AcceptedHeaders, OperationAccepted, caller, failed, plain_caller},
     prefer::Preference,
@@ -51,6 +52,21 @@ pub enum TriggerAnswer {
         #[oai(header = "Location")] String,
         #[oai(header = "Preference-Applied")] Option<String>,
     ),
+}
+
+/// A container, of which the `id` is needed.
+enum TriggerSubject {}
+
+impl Description for TriggerSubject {
+    const NAME: Option<&'static str> = Some("RunTriggerRequest");
+
+    fn schema() -> MetaSchema {
+        let mut schema = open(vec![("id", MetaSchema::new("string"))]);
+        schema.description = Some("A container. Templates may show its other fields.");
+        schema.additional_properties = Some(Box::new(Any::<Value>::schema_ref()));
+        schema.required = vec!["id"];
+        schema
+    }
 }
 
 #[OpenApi(prefix_path = "/api/v1")]
@@ -144,7 +160,7 @@ impl TriggerRuns {
         /// `wait=N` (seconds) or `respond-async`
         #[oai(name = "Prefer")]
         prefer: Header<Option<String>>,
-        body: LenientJson<Any<Value>>,
+        body: LenientJson<Body<TriggerSubject>>,
     ) -> Result<TriggerAnswer, ErrorOf<Running>> {
         let path = TriggerPath {
             type_: &type_,
@@ -175,7 +191,7 @@ impl TriggerRuns {
         /// `wait=N` (seconds) or `respond-async`
         #[oai(name = "Prefer")]
         prefer: Header<Option<String>>,
-        body: LenientJson<Any<Value>>,
+        body: LenientJson<Body<TriggerSubject>>,
     ) -> Result<TriggerAnswer, ErrorOf<Running>> {
         let path = TriggerPath {
             type_: &type_,
@@ -208,7 +224,7 @@ async fn run_with(
     who: &Authorized<perm::TriggersRun>,
     context: &RequestContext,
     trigger: TriggerPath<'_>,
-    (prefer, body): (Option<String>, LenientJson<Any<Value>>),
+    (prefer, body): (Option<String>, LenientJson<Body<TriggerSubject>>),
 ) -> Result<TriggerAnswer, ErrorOf<Running>> {
     let preference = Preference::parse(prefer.as_deref());
     let caller = plain_caller(who.principal(), context);
@@ -237,7 +253,7 @@ async fn answer(
         }
         TriggerRun::Operation(operation) => operation,
     };
-    match state.app.outcome(operation, preference.patience).await? {
+    match state.outcome(operation, preference.patience).await? {
         Outcome::Succeeded { .. } => Ok(done()),
         Outcome::Ended(operation) => Err(failed(failure, &operation).into()),
         Outcome::Running => {

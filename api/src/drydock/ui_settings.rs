@@ -1,4 +1,4 @@
-use plimsoll_app::ui_settings::UiSettings;
+use plimsoll_app::{totals::LegacySource, ui_settings::UiSettings};
 use poem_openapi::{ApiResponse, Object, OpenApi, payload::Json};
 
 use super::{
@@ -74,7 +74,7 @@ impl UiPreferences {
     #[oai(
         path = "/settings",
         method = "patch",
-        operation_id = "changeSettings",
+        operation_id = "updateSettings",
         tag = "Tag::App"
     )]
     async fn change(
@@ -93,7 +93,7 @@ impl UiPreferences {
     #[oai(
         path = "/settings",
         method = "put",
-        operation_id = "putSettings",
+        operation_id = "replaceSettings",
         tag = "Tag::App",
         deprecated
     )]
@@ -105,6 +105,8 @@ impl UiPreferences {
         body: RequiredJson<SettingsView>,
     ) -> Result<DeprecatedAnswer, ErrorOf<Changing>> {
         let settings = changed(&who, &state, &context, body).await?;
+        let tally = state.app.tally();
+        tally.legacy(LegacySource::Api, "PUT /settings");
         Ok(DeprecatedAnswer::Changed(
             Json(settings),
             DEPRECATED.to_owned(),

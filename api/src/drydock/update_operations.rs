@@ -1,30 +1,54 @@
-use plimsoll_app::update_operations::{self, Operation};
-use plimsoll_domain::ids::OperationId;
+use plimsoll_app::update_operations::{self, HistoryFilter, Operation};
+use plimsoll_domain::{ids::OperationId, operation};
 use poem::http::Uri;
 use poem_openapi::{
-    Object, OpenApi,
+    ApiResponse, Object, OpenApi,
     param::{Path, Query},
     payload::Json,
 };
 
 use super::{
     Tag,
-    error::{ApiError, ErrorOf, ReadsOne},
+    confirm::{Confirmed, ContainerRollback},
+    described::Text,
+    error::{ApiError, ErrorOf, Reads, ReadsOne},
     instant::Instant,
-    operations::plain_caller,
+    operations::{OperationAccepted, plain_caller},
     page::{List, Page, PageNumber},
 };
 use crate::{
     ApiState,
     auth::{Authorized, perm},
-    error_set,
+    choices, error_set,
     middleware::context::RequestContext,
 };
 
 /// `GET /api/v1/containers/{id}/update-operations` and `/api/v1/update-operations/{id}`.
 pub struct UpdateOperations;
 
+choices!(
+    pub OperationKind as "OperationKind" = "update",
+    "rollback",
+    "label-change",
+    "start",
+    "stop",
+    "restart"
+);
+choices!(
+    pub OperationStatus as "OperationStatus" = "in-progress",
+    "succeeded",
+    "rolled-back",
+    "failed"
+);
 error_set!(pub Acknowledging = 404, 409);
+error_set!(pub Undoing = 400, 404, 409, 428);
+
+#[derive(ApiResponse)]
+pub enum UndoAnswer {
+    /// Durable and running
+    #[oai(status = 202)]
+    Accepted(Json<OperationAccepted>, #[oai(header = "Location")] String),
+}
 
 /// One update or rollback.
 #[derive(Object)]
@@ -35,14 +59,13 @@ error_set!(pub Acknowledging = 404, 409);
 )]
 pub struct OperationView {
     id: String,
-    /// `update` or `rollback`; by its id also `start`, `stop` or `restart`.
-    kind: String,
+    /// In lists `update` or `rollback`.
+    kind: Text<OperationKind>,
     container_name: String,
     container_id: String,
     watcher: String,
     agent: Option<String>,
-    /// `in-progress`, `succeeded`, `rolled-back` or `failed`.
-    status: String,
+    status: Text<OperationStatus>,
     /// `prepare`, `renamed`, `new-created`, `old-stopped`, `new-started`, `health-gate`,
     /// `health-gate-passed`, `succeeded`, `rollback-started`, `rolled-back`, `rollback-failed` or
     /// `failed` (nothing was touched).
@@ -74,12 +97,12 @@ impl From<Operation> for OperationView {
     fn from(operation: Operation) -> Self {
         Self {
             id: operation.id.to_string(),
-            kind: operation.kind.to_string(),
+            kind: operation.kind.to_string().into(),
             container_name: operation.container_name,
             container_id: operation.container_id,
             agent: operation.watcher.agent_name().map(str::to_owned),
             watcher: operation.watcher.name,
-            status: operation.phase.status().to_string(),
+            status: operation.phase.status().to_string().into(),
             phase: operation.phase.to_string(),
             created_at: Instant(operation.created_at),
             updated_at: Instant(operation.updated_at),
@@ -132,6 +155,90 @@ impl UpdateOperations {
         let data = operations.into_iter().map(OperationView::from).collect();
         let query = uri.query().unwrap_or("");
         Ok(Json(List::of(page, data, total, uri.path(), query)))
+    }
+
+    /// List what was done to all containers
+    ///
+    /// Newest first; also of containers that are gone.
+    #[oai(
+        path = "/update-operations",
+        method = "get",
+        operation_id = "listAllUpdateOperations",
+        tag = "Tag::Containers"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    async fn list_all(
+        &self,
+        _who: Authorized<perm::ContainersRead>,
+        state: ApiState,
+        uri: &Uri,
+        /// Of containers with this name
+        container: Query<Option<String>>,
+        kind: Query<Option<Text<OperationKind>>>,
+        status: Query<Option<Text<OperationStatus>>>,
+        /// At most 200; 0 means all.
+        limit: Query<Option<PageNumber>>,
+        offset: Query<Option<PageNumber>>,
+    ) -> Result<Json<List<OperationView>>, ErrorOf<Reads>> {
+        let page = Page::all(limit.0, offset.0);
+        let word = |name: &str| ApiError::bad_request(format!("Invalid {name} query parameter"));
+        let kinds = kind
+            .0
+            .map(|kind| operation::OperationKind::parse(&kind.0).ok_or(word("kind")));
+        let status = status
+            .0
+            .map(|status| operation::Status::parse(&status.0).ok_or(word("status")));
+        let filter = HistoryFilter {
+            container: container.0,
+            kinds: kinds.transpose()?.map(|kind| vec![kind]),
+            phases: status.transpose()?.map(|status| {
+                let phases = operation::Phase::ALL.iter().copied();
+                phases.filter(|phase| phase.status() == status).collect()
+            }),
+            ..HistoryFilter::default()
+        };
+        let found = state
+            .app
+            .operation_history(&filter, page.offset, page.limit);
+        let (operations, total) = found.await?;
+        let data = operations
+            .into_iter()
+            .map(|past| OperationView::from(past.operation))
+            .collect();
+        let query = uri.query().unwrap_or("");
+        Ok(Json(List::of(page, data, total, uri.path(), query)))
+    }
+
+    /// Undo an update or rollback
+    ///
+    /// Goes back to what the container ran before it, as long as that backup is kept. 202: durable;
+    /// follow it at `Location`.
+    #[oai(
+        path = "/update-operations/:id/rollback",
+        method = "post",
+        operation_id = "rollbackUpdateOperation",
+        tag = "Tag::Containers"
+    )]
+    async fn undo(
+        &self,
+        who: Authorized<perm::ContainersRollback>,
+        #[oai(name = "X-DD-Confirm-Action")] _confirmed: Confirmed<ContainerRollback>,
+        state: ApiState,
+        context: RequestContext,
+        id: Path<String>,
+    ) -> Result<UndoAnswer, ErrorOf<Undoing>> {
+        let id: OperationId = id
+            .parse()
+            .map_err(|_| ApiError::not_found(update_operations::NOT_FOUND))?;
+        let caller = plain_caller(who.principal(), &context);
+        let (operation, _) = state.app.request_rollback_of(id, &caller).await?;
+        Ok(UndoAnswer::Accepted(
+            Json(OperationAccepted {
+                message: "Container rollback accepted".to_owned(),
+                operation_id: operation.to_string(),
+            }),
+            format!("/api/v1/update-operations/{operation}"),
+        ))
     }
 
     /// Get an update or rollback

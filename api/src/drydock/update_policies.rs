@@ -2,32 +2,53 @@ use poem_openapi::{
     OpenApi,
     param::Path,
     payload::Json,
-    registry::{MetaSchema, MetaSchemaRef},
-    types::Any,
+    registry::{MetaSchema, Registry},
+    types::Type,
 };
 use serde_json::Value;
 
 use super::{
     Tag,
     body::RequiredJson,
-    described::{Body, Description, open},
+    described::{Body, Description, Text, open},
     error::{Changes, ErrorOf},
+    model::Container,
     operations::plain_caller,
+    raw::Shown,
 };
 use crate::{
     ApiState,
     auth::{Authorized, perm},
+    choices,
     middleware::context::RequestContext,
 };
 
 /// `PATCH /api/v1/containers/{id}/update-policy`.
 pub struct UpdatePolicies;
 
-/// One action, with what it needs.
+choices!(
+    PolicyAction as "UpdatePolicyAction" = "skip-current",
+    "remove-skip",
+    "clear-skips",
+    "snooze",
+    "unsnooze",
+    "set-maturity-policy",
+    "clear-maturity-policy",
+    "clear"
+);
+
+/// One action, with what it needs. One object and not one for each action: that is what clients
+/// can be generated from, and what the other fields are for is said at each.
 enum PolicyChange {}
 
 impl Description for PolicyChange {
+    const NAME: Option<&'static str> = Some("UpdateContainerPolicyRequest");
+
     fn schema() -> MetaSchema {
+        let described = |mut schema: MetaSchema, description| {
+            schema.description = Some(description);
+            schema
+        };
         let one_of = |words: &[&str]| {
             let mut schema = MetaSchema::new("string");
             schema.enum_items = words.iter().map(|word| (*word).into()).collect();
@@ -36,53 +57,51 @@ impl Description for PolicyChange {
         let between = |kind, least, most| {
             let mut schema = MetaSchema::new(kind);
             (schema.minimum, schema.maximum) = (Some(least), Some(most));
-            schema.nullable = true;
             schema
         };
         let mut value = MetaSchema::new("string");
         value.min_length = Some(1);
-        let kind = one_of(&["tag", "digest"]);
-        let mut until = MetaSchema::new_with_format("string", "date-time");
-        until.nullable = true;
-        let simple = [
-            "skip-current",
-            "clear-skips",
-            "unsnooze",
-            "clear",
-            "clear-maturity-policy",
-        ];
-        let variants = [
-            (&simple[..], vec![], &["action"][..]),
+        let mut schema = open(vec![
             (
-                &["remove-skip"],
-                vec![("kind", kind), ("value", value)],
-                &["action", "kind", "value"],
+                "kind",
+                described(one_of(&["tag", "digest"]), "Of what `remove-skip` removes."),
             ),
             (
-                &["snooze"],
-                vec![
-                    ("days", between("number", 0.0, 365.0)),
-                    ("snoozeUntil", until),
-                ],
-                &["action"],
+                "value",
+                described(value, "The tag or digest that `remove-skip` removes."),
             ),
             (
-                &["set-maturity-policy"],
-                vec![
-                    ("mode", one_of(&["all", "mature"])),
-                    ("minAgeDays", between("integer", 1.0, 365.0)),
-                ],
-                &["action", "mode"],
+                "days",
+                described(
+                    between("number", 0.0, 365.0),
+                    "How long `snooze` lasts; or say `snoozeUntil`.",
+                ),
             ),
-        ];
-        let mut schema = MetaSchema::ANY;
-        for (actions, mut fields, required) in variants {
-            fields.insert(0, ("action", one_of(actions)));
-            let mut variant = open(fields);
-            variant.required = required.to_vec();
-            schema.any_of.push(MetaSchemaRef::Inline(Box::new(variant)));
-        }
+            (
+                "snoozeUntil",
+                described(
+                    MetaSchema::new_with_format("string", "date-time"),
+                    "When `snooze` ends.",
+                ),
+            ),
+            (
+                "mode",
+                described(one_of(&["all", "mature"]), "For `set-maturity-policy`."),
+            ),
+            (
+                "minAgeDays",
+                described(between("integer", 1.0, 365.0), "For `set-maturity-policy`."),
+            ),
+        ]);
         schema
+            .properties
+            .insert(0, ("action", Text::<PolicyAction>::schema_ref()));
+        schema.required = vec!["action"];
+        schema
+    }
+
+    fn register(registry: &mut Registry) {
+        Text::<PolicyAction>::register(registry);
     }
 }
 
@@ -106,10 +125,10 @@ impl UpdatePolicies {
         context: RequestContext,
         id: Path<String>,
         body: RequiredJson<Body<PolicyChange>>,
-    ) -> Result<Json<Any<Value>>, ErrorOf<Changes>> {
+    ) -> Result<Json<Shown<Container>>, ErrorOf<Changes>> {
         let caller = plain_caller(who.principal(), &context);
         let body = body.0.map_or(Value::Null, |body| body.0);
         let entry = state.app.change_update_policy(&id, &body, &caller).await?;
-        Ok(Json(Any(entry.to_value())))
+        Ok(Json(Shown::new(entry.to_value())))
     }
 }

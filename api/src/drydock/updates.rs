@@ -1,28 +1,34 @@
-use plimsoll_app::{outcomes::Outcome, updates::UpdateOrigin};
+use plimsoll_app::{
+    outcomes::Outcome,
+    updates::{UpdateOrigin, WantedUpdate},
+};
+use plimsoll_domain::{compose::FileUse, ids::OperationId};
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
-    param::{Header, Path},
+    param::{Header, Path, Query},
     payload::Json,
-    types::Any,
 };
-use serde_json::Value;
 
 use super::{
     Tag,
     described::{IdempotencyKey, Text, text},
-    error::ErrorOf,
+    error::{ApiError, ErrorOf},
+    model::Container,
     operations::{AcceptedHeaders, OperationAccepted, caller, failed},
     prefer::Preference,
+    raw::Shown,
 };
 use crate::{
     ApiState,
     auth::{Authorized, perm},
-    error_set,
+    choices, error_set,
     middleware::context::RequestContext,
 };
 
 /// `POST /api/v1/containers/{id}/update`.
 pub struct Updates;
+
+choices!(pub ComposeFileUse as "ComposeFileUse" = "edit");
 
 error_set!(pub Updating = 400, 404, 409, 415, 422);
 
@@ -31,8 +37,9 @@ error_set!(pub Updating = 400, 404, 409, 415, 422);
 #[oai(rename_all = "camelCase")]
 pub struct ContainerUpdated {
     message: String,
-    /// The container that runs now.
-    result: Any<Value>,
+    /// The container that runs now; `null` where it is gone again.
+    #[oai(nullable)]
+    result: Option<Shown<Container>>,
     operation_id: String,
 }
 
@@ -66,12 +73,24 @@ impl Updates {
         operation_id = "updateContainer",
         tag = "Tag::Containers"
     )]
+    #[allow(clippy::too_many_arguments)]
     async fn update(
         &self,
         who: Authorized<perm::ContainersUpdate>,
         state: ApiState,
         context: RequestContext,
         id: Path<String>,
+        /// `edit` writes the new image into the Compose file that the container came from, once it
+        /// has proved itself, whatever trigger updates it: what no trigger need be configured for.
+        /// Where the file must not be edited, nothing is touched and the operation fails with the
+        /// reason. Without it the trigger decides.
+        #[oai(name = "composeFile")]
+        compose_file: Query<Option<Text<ComposeFileUse>>>,
+        /// The script that checks this update, instead of the container's own; inside of the
+        /// directory of scripts.
+        script: Query<Option<String>>,
+        /// A tag to go to, instead of the candidate.
+        version: Query<Option<String>>,
         /// `wait=N` (seconds) or `respond-async`
         #[oai(name = "Prefer")]
         prefer: Header<Option<String>>,
@@ -81,32 +100,62 @@ impl Updates {
     ) -> Result<UpdateAnswer, ErrorOf<Updating>> {
         let preference = Preference::parse(prefer.as_deref());
         let target = format!("POST /containers/{}/update", id.0);
-        let caller = caller(who.principal(), &context, text(&key.0), &target, "")?;
-        let operation = state
-            .app
-            .request_update(&id, UpdateOrigin::Container, &caller)
+        let file = text(&compose_file.0);
+        let script = script.0.as_deref();
+        let version = version.0.as_deref();
+        let asked = [file, script, version].map(Option::unwrap_or_default);
+        let asked = asked.join(" ");
+        let caller = caller(
+            who.principal(),
+            &context,
+            text(&key.0),
+            &target,
+            asked.trim(),
+        )?;
+        let app = &state.app;
+        let file = match file {
+            None => None,
+            Some("edit") => Some(FileUse::Edit),
+            Some(_) => return Err(ApiError::bad_request("composeFile must be edit").into()),
+        };
+        let wanted = WantedUpdate {
+            version,
+            script,
+            compose_file: file,
+        };
+        let operation = app
+            .request_update(&id, UpdateOrigin::Container, wanted, &caller)
             .await?;
-        match state.app.outcome(operation, preference.patience).await? {
-            Outcome::Succeeded { container, .. } => Ok(UpdateAnswer::Done(
-                Json(ContainerUpdated {
-                    message: "Container updated successfully".to_owned(),
-                    result: Any(container.map_or(Value::Null, |c| c.to_value())),
+        Ok(update_answer(&state, operation, &preference).await?)
+    }
+}
+
+/// What a request for an update is told.
+pub(super) async fn update_answer(
+    state: &ApiState,
+    operation: OperationId,
+    preference: &Preference,
+) -> Result<UpdateAnswer, ApiError> {
+    match state.outcome(operation, preference.patience).await? {
+        Outcome::Succeeded { container, .. } => Ok(UpdateAnswer::Done(
+            Json(ContainerUpdated {
+                message: "Container updated successfully".to_owned(),
+                result: container.map(|c| Shown::new(c.to_value())),
+                operation_id: operation.to_string(),
+            }),
+            preference.applied(),
+        )),
+        Outcome::Ended(operation) => Err(failed("Error updating container", &operation)),
+        Outcome::Running => {
+            let headers = AcceptedHeaders::of(operation, preference);
+            Ok(UpdateAnswer::Accepted(
+                Json(OperationAccepted {
+                    message: "Container update accepted".to_owned(),
                     operation_id: operation.to_string(),
                 }),
-                preference.applied(),
-            )),
-            Outcome::Ended(operation) => Err(failed("Error updating container", &operation).into()),
-            Outcome::Running => {
-                let headers = AcceptedHeaders::of(operation, &preference);
-                Ok(UpdateAnswer::Accepted(
-                    Json(OperationAccepted {
-                        message: "Container update accepted".to_owned(),
-                        operation_id: operation.to_string(),
-                    }),
-                    headers.location,
-                    headers.preference_applied,
-                ))
-            }
+                headers.location,
+                headers.preference_applied,
+            ))
         }
     }
 }

@@ -1,4 +1,3 @@
-use chrono::{DateTime, Utc};
 use plimsoll_app::users::{self, AccountRow, NewUser, UserChange};
 use plimsoll_domain::{access::Role, ids::UserId};
 use poem::http::Uri;
@@ -12,6 +11,7 @@ use secrecy::SecretString;
 use super::{
     Tag,
     error::{ApiError, Changes, ErrorOf, INVALID_PARAMETERS, Reads},
+    instant::Instant,
     operations::plain_caller,
     page::{List, Page, PageNumber},
 };
@@ -52,11 +52,11 @@ struct UserView {
     #[oai(skip_serializing_if_is_none)]
     issuer: Option<String>,
     disabled: bool,
-    created_at: DateTime<Utc>,
+    created_at: Instant,
 }
 
 #[derive(Object)]
-#[oai(rename_all = "camelCase")]
+#[oai(rename = "CreateUserRequest", rename_all = "camelCase")]
 struct NewUserBody {
     /// 1 to 100 printable characters without a colon.
     username: String,
@@ -67,7 +67,11 @@ struct NewUserBody {
 
 /// What to change; at least one field.
 #[derive(Object)]
-#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
+#[oai(
+    rename = "UpdateUserRequest",
+    rename_all = "camelCase",
+    skip_serializing_if_is_none
+)]
 struct UserChangeBody {
     username: Option<String>,
     /// At least 12 bytes.
@@ -152,7 +156,7 @@ impl Users {
     #[oai(
         path = "/users/:id",
         method = "patch",
-        operation_id = "changeUser",
+        operation_id = "updateUser",
         tag = "Tag::Users"
     )]
     async fn change(
@@ -189,7 +193,7 @@ impl Users {
     #[oai(
         path = "/users/:id",
         method = "delete",
-        operation_id = "removeUser",
+        operation_id = "deleteUser",
         tag = "Tag::Users"
     )]
     async fn remove(
@@ -241,7 +245,7 @@ impl From<AccountRow> for UserView {
             source: row.source,
             issuer: row.issuer,
             disabled: row.disabled,
-            created_at: row.created_at,
+            created_at: Instant(row.created_at),
         }
     }
 }

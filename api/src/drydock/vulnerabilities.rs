@@ -77,7 +77,11 @@ pub struct ScanResult {
 
 /// One vulnerability in one package
 #[derive(Object)]
-#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
+#[oai(
+    rename = "Vulnerability",
+    rename_all = "camelCase",
+    skip_serializing_if_is_none
+)]
 pub struct Finding {
     id: String,
     target: String,
@@ -121,7 +125,7 @@ pub struct ImageVulnerabilities {
 }
 
 #[derive(Object)]
-#[oai(rename_all = "camelCase")]
+#[oai(rename = "ImageVulnerability", rename_all = "camelCase")]
 pub struct OverviewFinding {
     id: String,
     severity: String,

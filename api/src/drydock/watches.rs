@@ -179,6 +179,8 @@ const MOST_IDS: usize = 200;
 enum SomeContainers {}
 
 impl Description for SomeContainers {
+    const NAME: Option<&'static str> = Some("WatchContainersRequest");
+
     fn schema() -> MetaSchema {
         closed(vec![("containerIds", ids_schema())])
     }

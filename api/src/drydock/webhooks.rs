@@ -240,7 +240,7 @@ impl Webhooks {
                 )));
             }
         };
-        match state.app.outcome(operation, preference.patience).await? {
+        match state.outcome(operation, preference.patience).await? {
             Outcome::Succeeded { .. } => Ok(WebhookUpdateAnswer::Done(ContainerTriggered::new(
                 "Update triggered for container",
                 &container.name,

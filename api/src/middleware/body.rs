@@ -21,8 +21,21 @@ pub const AUTH_LIMIT: usize = 64 * 1024;
 /// the connection closes sees a reset instead of the answer.
 const DISCARD: usize = 4 * 1024 * 1024;
 
-/// Reads the whole body, so that handlers get one that is complete and small. A body must be JSON.
-pub async fn admit(request: &mut Request, deadline: Duration) -> Result<(), ApiError> {
+/// What a body says that it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContentType {
+    /// JSON.
+    Checked,
+    /// Whatever it likes: it is read as JSON. For a dialect whose clients do not say.
+    Ignored,
+}
+
+/// Reads the whole body, so that handlers get one that is complete and small.
+pub async fn admit(
+    request: &mut Request,
+    deadline: Duration,
+    content_type: ContentType,
+) -> Result<(), ApiError> {
     if !has_body(request.headers()) {
         return Ok(());
     }
@@ -46,7 +59,8 @@ pub async fn admit(request: &mut Request, deadline: Duration) -> Result<(), ApiE
         }
     };
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
-    if changes && !body.is_empty() && !is_json(request.headers()) {
+    let checked = changes && content_type == ContentType::Checked;
+    if checked && !body.is_empty() && !is_json(request.headers()) {
         return Err(ApiError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             JSON_REQUIRED,
@@ -99,7 +113,12 @@ fn is_json(headers: &HeaderMap) -> bool {
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split(';').next())
-        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+        .is_some_and(|essence| {
+            let essence = essence.trim().to_ascii_lowercase();
+            // Registries send events under names of their own, which end so (RFC 6839).
+            let named = essence.starts_with("application/") && essence.ends_with("+json");
+            named || essence == "application/json"
+        })
 }
 
 fn too_large(limit: usize) -> ApiError {
@@ -120,7 +139,7 @@ mod tests {
             .header("content-type", content_type)
             .header("content-length", length)
             .body(body);
-        admit(&mut request, Duration::from_secs(5))
+        admit(&mut request, Duration::from_secs(5), ContentType::Checked)
             .await
             .err()
             .map(|error| error.status.as_u16())
@@ -133,7 +152,9 @@ mod tests {
             .content_type("application/json; charset=utf-8")
             .header("transfer-encoding", "chunked")
             .body("{}");
-        admit(&mut request, Duration::from_secs(5)).await.unwrap();
+        admit(&mut request, Duration::from_secs(5), ContentType::Checked)
+            .await
+            .unwrap();
         assert_eq!(request.take_body().into_string().await.unwrap(), "{}");
     }
 
@@ -170,5 +191,7 @@ mod tests {
             status("/api/v1/x", "application/jsonp", b"{}".to_vec(), 2).await,
             Some(415)
         );
+        let events = "application/vnd.docker.distribution.events.v2+json";
+        assert_eq!(status("/api/v1/x", events, b"{}".to_vec(), 2).await, None);
     }
 }

@@ -62,6 +62,21 @@ impl RequestContext {
         }))
     }
 
+    /// The same request, let in without a credential.
+    #[must_use]
+    pub fn let_in(&self) -> Self {
+        Self(Arc::new(Inner {
+            id: self.0.id.clone(),
+            session_id: None,
+            principal: OnceLock::new(),
+            known: Known {
+                client: self.client,
+                transport: self.transport,
+                presented: Presented::Unasked,
+            },
+        }))
+    }
+
     /// The id that the response, the log and the audit trail name. Random unless the client gave a
     /// sensible one.
     pub fn id(&self) -> &str {

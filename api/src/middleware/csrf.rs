@@ -31,29 +31,78 @@ pub fn check(
     if !from_page || is_bearer(headers) {
         return Ok(());
     }
+    let same_origin = match origin_of(headers, context, settings) {
+        Whence::Elsewhere => false,
+        Whence::Here => true,
+        Whence::Unsaid => text(headers, "sec-fetch-site") == Some("same-origin"),
+    };
+    if same_origin { Ok(()) } else { Err(refused()) }
+}
+
+/// The same for a dialect that answers whoever asks: a page needs no cookie there, and some of what
+/// it may read changes something. So whatever `changes` something is refused where a browser says
+/// that another site asks for it.
+pub fn check_open(
+    request: &Request,
+    context: &RequestContext,
+    settings: &ApiSettings,
+    changes: bool,
+) -> Result<(), ApiError> {
+    let headers = request.headers();
+    if !changes || is_bearer(headers) {
+        return Ok(());
+    }
+    let site = text(headers, "sec-fetch-site");
+    let fine = match origin_of(headers, context, settings) {
+        Whence::Elsewhere => false,
+        Whence::Here => true,
+        Whence::Unsaid => match site {
+            Some("same-origin") => true,
+            // Typed into the address bar.
+            Some("none") => *request.method() == Method::GET,
+            // No browser at all, or one that says nothing; then its cookie must not do anything.
+            None => *request.method() == Method::GET || !headers.contains_key(header::COOKIE),
+            Some(_) => false,
+        },
+    };
+    if fine { Ok(()) } else { Err(refused()) }
+}
+
+fn refused() -> ApiError {
+    ApiError::forbidden("CSRF validation failed")
+}
+
+/// Where a browser says that a request comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whence {
+    /// A page of our own origin.
+    Here,
+    Elsewhere,
+    Unsaid,
+}
+
+fn origin_of(headers: &HeaderMap, context: &RequestContext, settings: &ApiSettings) -> Whence {
+    if text(headers, "sec-fetch-site") == Some("cross-site") {
+        return Whence::Elsewhere;
+    }
+    let Some(from) = text(headers, "origin").or_else(|| text(headers, "referer")) else {
+        return Whence::Unsaid;
+    };
     let proto = match context.transport {
         Transport::Https => "https",
         Transport::Any => "http",
     };
-    let fetch_site = text(headers, "sec-fetch-site");
-    let same_origin = fetch_site != Some("cross-site")
-        && match text(headers, "origin").or_else(|| text(headers, "referer")) {
-            Some(from) => {
-                let from = origin(from);
-                let public = settings.public_url.as_deref().and_then(origin);
-                let own = text(headers, "host").map(|host| (proto, host));
-                from.is_some_and(|from| {
-                    [own, public].into_iter().flatten().any(|(proto, host)| {
-                        from.0.eq_ignore_ascii_case(proto) && from.1.eq_ignore_ascii_case(host)
-                    })
-                })
-            }
-            None => fetch_site == Some("same-origin"),
-        };
-    if same_origin {
-        Ok(())
+    let public = settings.public_url.as_deref().and_then(origin);
+    let own = text(headers, "host").map(|host| (proto, host));
+    let ours = origin(from).is_some_and(|from| {
+        [own, public].into_iter().flatten().any(|(proto, host)| {
+            from.0.eq_ignore_ascii_case(proto) && from.1.eq_ignore_ascii_case(host)
+        })
+    });
+    if ours {
+        Whence::Here
     } else {
-        Err(ApiError::forbidden("CSRF validation failed"))
+        Whence::Elsewhere
     }
 }
 
@@ -159,6 +208,44 @@ mod tests {
                 ("sec-fetch-site", "cross-site"),
             ]
         ));
+    }
+
+    #[test]
+    fn an_open_dialect_changes_nothing_for_pages_of_other_sites() {
+        let verdict = |method: Method, changes, pairs: &[(&str, &str)]| {
+            let mut builder = Request::builder().method(method);
+            for (name, value) in pairs {
+                builder = builder.header(*name, *value);
+            }
+            let request = builder.header("host", "127.0.0.1:3001").finish();
+            let settings = ApiSettings::default();
+            let context = RequestContext::of(&request, &settings);
+            check_open(&request, &context, &settings, changes).is_ok()
+        };
+        let evil = [
+            [("origin", "http://evil.example")],
+            [("origin", "null")],
+            [("referer", "http://evil.example/page")],
+            [("sec-fetch-site", "cross-site")],
+            [("sec-fetch-site", "same-site")],
+        ];
+        for pairs in &evil {
+            assert!(!verdict(Method::POST, true, pairs), "{pairs:?}");
+            assert!(!verdict(Method::GET, true, pairs), "{pairs:?}");
+            assert!(verdict(Method::GET, false, pairs), "{pairs:?}");
+        }
+        let own = [("origin", "http://127.0.0.1:3001")];
+        for (method, pairs) in [
+            (Method::POST, &[][..]),
+            (Method::POST, &own[..]),
+            (Method::GET, &[("sec-fetch-site", "none")]),
+            (Method::GET, &[("cookie", "drydock.sid=1")]),
+            (Method::POST, &[("sec-fetch-site", "same-origin")]),
+        ] {
+            assert!(verdict(method.clone(), true, pairs), "{method} {pairs:?}");
+        }
+        let cookie = [("cookie", "drydock.sid=1")];
+        assert!(!verdict(Method::POST, true, &cookie));
     }
 
     #[test]

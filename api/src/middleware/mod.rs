@@ -7,3 +7,4 @@ pub mod cors;
 pub mod csrf;
 pub mod headers;
 pub mod rate_limit;
+pub mod wudcard;

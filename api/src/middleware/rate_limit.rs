@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     hash::{Hash, Hasher},
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -16,6 +16,7 @@ use plimsoll_app::{
     access::Presented,
     queue::limits::{Grant, RateLimit},
 };
+use plimsoll_domain::access::Principal;
 use poem::http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::context::RequestContext;
@@ -28,6 +29,8 @@ const LEASE: Duration = Duration::from_secs(10);
 const REDIS_PAUSE: Duration = Duration::from_secs(1);
 /// Keys that are asked for at the same time.
 const TURNS: usize = 64;
+/// What clocks and roundings may differ by.
+const SLACK: Duration = Duration::from_millis(1);
 /// Keys that one replica remembers.
 const MAX_KEYS: usize = 10_000;
 
@@ -57,6 +60,8 @@ pub struct Limiter {
     api: Scope,
     auth: Scope,
     webhook: Scope,
+    /// Deliveries of registries whose credential is wrong.
+    pub unproven: Scope,
     token: Scope,
     socket: Scope,
     buckets: Mutex<HashMap<String, Bucket>>,
@@ -88,6 +93,10 @@ impl Limiter {
             api: scope("api", settings.rate_limit_max),
             auth: scope("auth", settings.rate_limit_auth_max),
             webhook: scope("webhook", settings.rate_limit_webhook_max),
+            unproven: scope(
+                "unproven",
+                settings.rate_limit_webhook_max.saturating_mul(2),
+            ),
             token: scope("token", settings.rate_limit_token_max),
             socket: scope("socket", settings.rate_limit_socket_max),
             buckets: Mutex::default(),
@@ -133,6 +142,28 @@ impl Limiter {
         }
     }
 
+    /// The refusal, if `key` has used up what it may. Counts nothing.
+    pub fn refused(&self, scope: Scope, key: &str) -> Option<Verdict> {
+        if scope.max == 0 {
+            return None;
+        }
+        let limit = RateLimit {
+            max: scope.max,
+            window: scope.window,
+        };
+        let cell = alone_cell(limit);
+        let now = Instant::now();
+        let buckets = lock(&self.buckets);
+        let bucket = buckets.get(&format!("{}:{key}", scope.name))?;
+        let held = bucket
+            .refused_until
+            .and_then(|until| until.checked_duration_since(now));
+        let alone =
+            || (bucket.alone_full_at.max(now) + cell - now).checked_sub(limit.window + SLACK);
+        let wait = held.or_else(alone)?;
+        Some(bucket.verdict(scope, now, Some(wait)))
+    }
+
     fn redis_is_paused(&self, now: Instant) -> bool {
         lock(&self.redis_paused_until).is_some_and(|until| until > now)
     }
@@ -175,11 +206,11 @@ impl Limiter {
     }
 
     fn take_alone(&self, key: &str, scope: Scope, limit: RateLimit, now: Instant) -> Verdict {
-        let cell = Duration::from_micros(limit.cell_micros() * 2);
+        let cell = alone_cell(limit);
         let mut buckets = lock(&self.buckets);
         let bucket = entry(&mut buckets, key.to_owned(), now);
         let full_at = bucket.alone_full_at.max(now) + cell;
-        let over = (full_at - now).checked_sub(limit.window + Duration::from_millis(1));
+        let over = (full_at - now).checked_sub(limit.window + SLACK);
         if over.is_none() {
             bucket.alone_full_at = full_at;
         }
@@ -233,6 +264,11 @@ impl Verdict {
     }
 }
 
+/// A replica that counts alone allows half.
+fn alone_cell(limit: RateLimit) -> Duration {
+    Duration::from_micros(limit.cell_micros() * 2)
+}
+
 fn shard(key: &str) -> usize {
     let mut hasher = std::hash::DefaultHasher::new();
     key.hash(&mut hasher);
@@ -251,33 +287,45 @@ pub async fn check(path: &str, state: &ApiState, context: &RequestContext) -> Op
         return limiter.take(limiter.auth, &address).await;
     }
     let rest = path.strip_prefix("/api/v1/")?;
+    if rest == "webhooks/registry" {
+        return limiter.refused(limiter.unproven, &address);
+    }
     if rest.starts_with("webhook/") {
         return limiter.take(limiter.webhook, &address).await;
     }
-    // A credential that is known to be good chooses its own bucket. One that is not known yet is
-    // counted by address, so that guessing is limited.
-    let known = match (&context.presented, state.settings.rate_limit_key) {
-        (Presented::Token(_), _) | (_, RateLimitKey::Identity) => {
-            state.app.recently_seen(&context.presented)
-        }
-        _ => None,
-    };
     if rest == "log/stream" || rest.ends_with("/logs/stream") {
         let by_identity = state.settings.rate_limit_key == RateLimitKey::Identity;
-        let key = match known.filter(|_| by_identity) {
+        let key = match known(state, context).filter(|_| by_identity) {
             Some(principal) => format!("user:{}", principal.name()),
             None => address,
         };
         return limiter.take(limiter.socket, &key).await;
     }
-    match (&context.presented, known) {
+    by_caller(state, context).await
+}
+
+/// The limit that every request falls under that none is set for, shared by all dialects.
+pub async fn by_caller(state: &ApiState, context: &RequestContext) -> Option<Verdict> {
+    let limiter = &state.limiter;
+    match (&context.presented, known(state, context)) {
         (Presented::Token(digest), Some(_)) => limiter.take(limiter.token, &digest.short()).await,
         (_, Some(principal)) => {
             limiter
                 .take(limiter.api, &format!("user:{}", principal.name()))
                 .await
         }
-        (_, None) => limiter.take(limiter.api, &address).await,
+        (_, None) => limiter.take(limiter.api, &context.client.to_string()).await,
+    }
+}
+
+/// A credential that is known to be good chooses its own bucket. One that is not known yet is
+/// counted by address, so that guessing is limited.
+fn known(state: &ApiState, context: &RequestContext) -> Option<Arc<Principal>> {
+    match (&context.presented, state.settings.rate_limit_key) {
+        (Presented::Token(_), _) | (_, RateLimitKey::Identity) => {
+            state.app.recently_seen(&context.presented)
+        }
+        _ => None,
     }
 }
 
@@ -347,6 +395,16 @@ mod tests {
         }
         assert!(!limiter.take(SCOPE, "1.1.1.1").await.unwrap().allowed);
         assert!(limiter.take(SCOPE, "2.2.2.2").await.unwrap().allowed);
+    }
+
+    #[tokio::test]
+    async fn what_is_used_up_is_known_without_being_counted() {
+        let limiter = without_redis();
+        assert_eq!(limiter.refused(SCOPE, "x"), None);
+        while limiter.take(SCOPE, "x").await.unwrap().allowed {
+            assert_eq!(limiter.refused(SCOPE, "y"), None);
+        }
+        assert!(!limiter.refused(SCOPE, "x").unwrap().allowed);
     }
 
     #[tokio::test]

@@ -3,5 +3,6 @@
 
 pub mod docs;
 pub mod merged;
+pub mod readable;
 pub mod routes;
 pub mod v3_1;

@@ -1,39 +1,86 @@
+use std::collections::HashMap;
+
+use poem::http::Method;
 use poem_openapi::OpenApi;
 
-use crate::drydock;
+/// What the document says of paths: their methods, for the `Allow` header, and the operation that
+/// a request is about, before it is routed.
+pub struct Routes {
+    exact: HashMap<String, Vec<Operation>>,
+    /// Those with parameters, by the number of their segments.
+    templates: HashMap<usize, Vec<(String, Vec<Operation>)>>,
+}
 
-/// Which methods a path has, for the `Allow` header.
-pub struct Routes(Vec<(String, Vec<String>)>);
+#[derive(Clone)]
+struct Operation {
+    method: Method,
+    id: String,
+}
+
+/// The operation that a request is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route<'a> {
+    pub operation: &'a str,
+    /// The path with the names of its parameters.
+    pub template: &'a str,
+}
 
 impl Routes {
-    pub fn of_drydock() -> Self {
-        let paths = <drydock::Resources as OpenApi>::meta()
-            .into_iter()
-            .flat_map(|api| api.paths);
-        Self(
-            paths
-                .map(|path| {
-                    let methods = path.operations.iter().map(|o| o.method.to_string());
-                    (path.path, methods.collect())
-                })
-                .collect(),
-        )
+    /// `prefix` is put in front of the operations' ids: two dialects may have the same.
+    pub fn of<R: OpenApi>(prefix: &str) -> Self {
+        let mut routes = Self {
+            exact: HashMap::new(),
+            templates: HashMap::new(),
+        };
+        for path in R::meta().into_iter().flat_map(|api| api.paths) {
+            let operations = path.operations.iter().map(|operation| Operation {
+                method: operation.method.clone(),
+                id: format!("{prefix}{}", operation.operation_id.unwrap_or("unnamed")),
+            });
+            let operations = operations.collect();
+            if path.path.contains('{') {
+                let known = routes.templates.entry(segments(&path.path)).or_default();
+                known.push((path.path, operations));
+            } else {
+                routes.exact.insert(path.path, operations);
+            }
+        }
+        routes
     }
 
-    /// Sorted; empty where no route matches. A route without parameters hides those with, as it
-    /// does in the router.
+    /// A route without parameters hides those with, as it does in the router.
+    fn at(&self, path: &str) -> Option<(&str, &[Operation])> {
+        if let Some((template, operations)) = self.exact.get_key_value(path) {
+            return Some((template, operations));
+        }
+        let candidates = self.templates.get(&segments(path))?;
+        let found = candidates.iter().find(|(known, _)| matches(known, path))?;
+        Some((&found.0, &found.1))
+    }
+
+    pub fn route(&self, method: &Method, path: &str) -> Option<Route<'_>> {
+        let (template, operations) = self.at(path)?;
+        let operation = operations.iter().find(|one| one.method == *method)?;
+        Some(Route {
+            operation: &operation.id,
+            template,
+        })
+    }
+
+    /// Sorted; empty where no route matches.
     pub fn methods(&self, path: &str) -> Vec<String> {
-        let exact = self.0.iter().find(|(template, _)| template == path);
-        let found = exact.or_else(|| self.0.iter().find(|(template, _)| matches(template, path)));
-        let mut methods = found
-            .map(|(_, methods)| methods.clone())
-            .unwrap_or_default();
+        let operations = self.at(path).map_or(&[][..], |(_, operations)| operations);
+        let mut methods: Vec<_> = operations.iter().map(|o| o.method.to_string()).collect();
         if methods.iter().any(|method| method == "GET") {
             methods.push("HEAD".to_owned());
         }
         methods.sort_unstable();
         methods
     }
+}
+
+fn segments(path: &str) -> usize {
+    path.bytes().filter(|byte| *byte == b'/').count()
 }
 
 fn matches(template: &str, path: &str) -> bool {
@@ -51,6 +98,7 @@ fn matches(template: &str, path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drydock::Resources;
 
     #[test]
     fn parameters_match_one_segment() {
@@ -61,9 +109,25 @@ mod tests {
 
     #[test]
     fn what_can_be_read_can_be_asked_for_its_head() {
-        let routes = Routes::of_drydock();
+        let routes = Routes::of::<Resources>("");
         assert_eq!(routes.methods("/auth/login"), ["POST"]);
         assert_eq!(routes.methods("/api/v1/app"), ["GET", "HEAD"]);
         assert!(routes.methods("/nowhere").is_empty());
+    }
+
+    #[test]
+    fn a_request_is_about_one_operation_of_the_document() {
+        let routes = Routes::of::<Resources>("");
+        let found = routes.route(&Method::POST, "/api/v1/containers/abc/update");
+        let expected = Route {
+            operation: "updateContainer",
+            template: "/api/v1/containers/{id}/update",
+        };
+        assert_eq!(found, Some(expected));
+        assert_eq!(
+            routes.route(&Method::PATCH, "/api/v1/containers/abc/update"),
+            None
+        );
+        assert_eq!(routes.route(&Method::GET, "/nowhere"), None);
     }
 }

@@ -6,6 +6,9 @@
 
 use serde_json::{Map, Value, json};
 
+use super::readable::{
+    describe_success, known_widths, name_headers, name_words, rename_schemas, require_nulls,
+};
 use crate::drydock::described::NOTHING;
 
 use crate::auth::{BASIC_SCHEME, PERMISSION_MARK, SESSION_SCHEME, TOKEN_SCHEME};
@@ -20,6 +23,7 @@ pub fn transform(document: &str) -> Result<Value, serde_json::Error> {
     document["openapi"] = json!("3.1.0");
     rewrite(&mut document);
     rename_schemas(&mut document);
+    require_nulls(&mut document);
     for operation in operations(&mut document) {
         declare_permission(operation);
     }
@@ -45,9 +49,13 @@ fn rewrite(value: &mut Value) {
         Value::Object(object) => {
             object.values_mut().for_each(rewrite);
             trim_media_types(object);
+            name_headers(object);
+            describe_success(object);
             exclusive_bounds(object);
             whole_bounds(object);
             flatten_reference(object);
+            name_words(object);
+            known_widths(object);
             nullable(object);
             closed(object);
             if is_schema(object)
@@ -163,46 +171,6 @@ fn nullable(object: &mut Map<String, Value>) {
     }
 }
 
-/// Component names may contain letters, digits, `.`, `-` and `_` only.
-fn rename_schemas(document: &mut Value) {
-    if let Some(schemas) = document
-        .pointer_mut("/components/schemas")
-        .and_then(Value::as_object_mut)
-    {
-        *schemas = std::mem::take(schemas)
-            .into_iter()
-            .map(|(name, schema)| (clean(&name), schema))
-            .collect();
-    }
-    rename_references(document);
-}
-
-fn rename_references(value: &mut Value) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(rename_references),
-        Value::Object(object) => {
-            if let Some(Value::String(reference)) = object.get_mut("$ref")
-                && let Some(name) = reference.strip_prefix("#/components/schemas/")
-            {
-                *reference = format!("#/components/schemas/{}", clean(name));
-            }
-            object.values_mut().for_each(rename_references);
-        }
-        _ => {}
-    }
-}
-
-fn clean(name: &str) -> String {
-    let name: String = name
-        .chars()
-        .map(|c| match c {
-            c if c.is_ascii_alphanumeric() || ".-_".contains(c) => c,
-            _ => '_',
-        })
-        .collect();
-    name.trim_end_matches('_').to_owned()
-}
-
 /// The mark that `Authorized` leaves becomes `security`, with the permission as the role that
 /// OpenAPI 3.1 allows there, and `x-permission`. That is also there for operations of other kinds:
 /// `signed-in`, the name of a credential of their own such as `webhook`, or `public`.
@@ -282,20 +250,6 @@ mod tests {
         assert_eq!(
             after(json!({"allOf": [{"$ref": "#/components/schemas/A"}, {"description": "d"}]})),
             json!({"$ref": "#/components/schemas/A", "description": "d"})
-        );
-    }
-
-    #[test]
-    fn generic_names_become_valid_ones() {
-        let document = json!({
-            "components": {"schemas": {"List<Entry>": {"type": "object"}}},
-            "paths": {"/a": {"get": {"schema": {"$ref": "#/components/schemas/List<Entry>"}}}},
-        });
-        let document = transform(&document.to_string()).unwrap();
-        assert!(document["components"]["schemas"]["List_Entry"].is_object());
-        assert_eq!(
-            document["paths"]["/a"]["get"]["schema"]["$ref"],
-            "#/components/schemas/List_Entry"
         );
     }
 

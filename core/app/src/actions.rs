@@ -1,16 +1,29 @@
 //! Starting, stopping and restarting containers (contract/drydock-container-api.md).
 
 use plimsoll_domain::{
-    access::Scope, action::ContainerAction, ids::OperationId, operation::OperationKind,
-    target::is_rollback_name,
+    access::Scope, action::ContainerAction, container::ContainerState, ids::OperationId,
+    operation::OperationKind, target::is_rollback_name,
 };
+use plimsoll_store::update_operations::NewOperation;
 
 use crate::{
     App, AppError,
     requests::{Caller, Request},
+    settings::Feature,
 };
 
 impl App {
+    /// # Errors
+    /// `Forbidden` where the operator has switched off what changes containers through the API.
+    pub(crate) fn container_actions_allowed(&self) -> Result<(), AppError> {
+        match self.settings().container_actions {
+            Feature::Enabled => Ok(()),
+            Feature::Disabled => Err(AppError::Forbidden(
+                "Container actions are disabled".to_owned(),
+            )),
+        }
+    }
+
     /// Accepts an action on the container. It is an operation like an update: durable, and the
     /// only one that works on the container.
     ///
@@ -25,11 +38,7 @@ impl App {
         caller: &Caller<'_>,
     ) -> Result<OperationId, AppError> {
         caller.authorise(Scope::ContainersActions)?;
-        if !self.settings().container_actions.is_enabled() {
-            return Err(AppError::Forbidden(
-                "Container actions are disabled".to_owned(),
-            ));
-        }
+        self.container_actions_allowed()?;
         if let Some(operation) = self.replayed(caller).await? {
             return Ok(operation);
         }
@@ -42,26 +51,48 @@ impl App {
                 action.as_str()
             )));
         }
-        let image = &state.facts.image;
-        let shown = match image.repository() {
-            Some(repository) => format!("{}:{}", repository.familiar_name(), image.tag.value),
-            None => format!("{}:{}", image.name, image.tag.value),
-        };
-        self.accept(
-            Request {
-                kind: OperationKind::from(action),
-                state,
-                trigger_name: &trigger,
-                from_version: None,
-                to_version: None,
-                target_image: &shown,
-                target_digest: None,
-                backup: None,
-                rollback_reason: None,
-                audit_action: action.audit_action(),
-            },
-            caller,
-        )
-        .await
+        let image = shown_image(state);
+        let request = request(state, action, &trigger, &image);
+        self.accept(request, caller).await
     }
+}
+
+/// Name and tag, as a person reads them.
+pub(crate) fn shown_image(state: &ContainerState) -> String {
+    let image = &state.facts.image;
+    match image.repository() {
+        Some(repository) => format!("{}:{}", repository.familiar_name(), image.tag.value),
+        None => format!("{}:{}", image.name, image.tag.value),
+    }
+}
+
+pub(crate) fn request<'a>(
+    state: &'a ContainerState,
+    action: ContainerAction,
+    trigger: &'a str,
+    image: &'a str,
+) -> Request<'a> {
+    Request {
+        kind: OperationKind::from(action),
+        state,
+        trigger_name: trigger,
+        from_version: None,
+        to_version: None,
+        target_image: image,
+        target_digest: None,
+        backup: None,
+        compose_file: None,
+        rollback_reason: None,
+        audit_action: action.audit_action(),
+    }
+}
+
+/// An action that is written together with others.
+pub(crate) fn action_request(
+    state: &ContainerState,
+    action: ContainerAction,
+    trigger: &str,
+    caller: &Caller<'_>,
+) -> NewOperation {
+    request(state, action, trigger, &shown_image(state)).operation(caller)
 }

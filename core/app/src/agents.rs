@@ -13,7 +13,7 @@ use plimsoll_store::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{App, AppError, Queue, Store, watchers::Counts};
+use crate::{App, AppError, Queue, Store, announcements::agent_lost, watchers::Counts};
 
 /// One agent: all workers under its name.
 #[derive(Clone, Debug)]
@@ -136,6 +136,7 @@ async fn change(
             ..NewAudit::new("agent-disconnect", agent, AuditStatus::Info)
         };
         audit::append(&tx, &entry).await?;
+        agent_lost(&tx, agent, reason).await?;
     }
     commit(tx).await?;
     if !lost.is_empty() {

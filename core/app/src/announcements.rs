@@ -5,6 +5,8 @@
 //! that held it back. The triggers that there are then are told, if their rule is switched on. One
 //! that comes later does not hear of what was known before.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use plimsoll_domain::{
     assessment::{assess, candidate_key},
@@ -12,6 +14,7 @@ use plimsoll_domain::{
     ids::IdentityKey,
     iso,
     notification::{Recipient, Rule},
+    security::{ScanReport, Severity, Vulnerability},
     view::{ViewContext, view},
 };
 use plimsoll_store::{
@@ -19,9 +22,9 @@ use plimsoll_store::{
     notifications::{self, ATTEMPTS, NewMessage},
     retrying,
     update_operations::Operation,
-    workers::ALIVE_SECONDS,
 };
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::{App, AppError};
@@ -124,10 +127,8 @@ pub(crate) async fn available(
         });
         let again = format!("{candidate}@{}", iso::to_string(now));
         for recipient in &listeners.recipients {
-            let occasion = match (recipient.once, is_new) {
-                (true, false) => continue,
-                (true, true) => candidate.as_str(),
-                (false, _) => again.as_str(),
+            let Some(occasion) = recipient.occasion(is_new, candidate, &again) else {
+                continue;
             };
             let news = News {
                 rule: Rule::UpdateAvailable,
@@ -140,6 +141,66 @@ pub(crate) async fn available(
         }
     }
     notifications::put(tx, &messages).await
+}
+
+/// Tells of critical and high vulnerabilities in an image of the container: once for these findings
+/// in this image, and again after each scan to recipients that want that. `true` if they are news.
+pub(crate) async fn security_alert(
+    tx: &Transaction<'_>,
+    state: &ContainerState,
+    report: &ScanReport,
+    found: &[Vulnerability],
+    context: &ViewContext,
+) -> Result<bool, StoreError> {
+    if report.summary.serious() == 0 {
+        return Ok(false);
+    }
+    let subject = report.subject();
+    let occasion = format!("security:{}:{}", subject.key(), fingerprint(found));
+    let pair = (&state.identity_key, occasion.as_str());
+    let is_new = !notifications::announce(tx, &[pair]).await?.is_empty();
+    let now = Utc::now();
+    let mut container = shown(state, context, now);
+    // Of the image that the alert is about, which may be the update's.
+    container["security"]["scan"] = serde_json::to_value(report).unwrap_or_default();
+    let payload = json!({
+        "event": Rule::SecurityAlert.as_str(),
+        "container": container,
+        "image": report.image,
+        "summary": report.summary,
+    });
+    let again = format!("{occasion}@{}", iso::to_string(report.scanned_at));
+    let mut messages = Vec::new();
+    for recipient in &notifications::recipients(tx, Rule::SecurityAlert).await? {
+        let Some(occasion) = recipient.occasion(is_new, &occasion, &again) else {
+            continue;
+        };
+        let news = News {
+            rule: Rule::SecurityAlert,
+            identity: state.identity_key.as_str(),
+            occasion,
+            subject: &state.facts.name,
+            payload: &payload,
+        };
+        messages.extend(news.to(recipient, Some(&state.facts), None, now));
+    }
+    notifications::put(tx, &messages).await?;
+    Ok(is_new)
+}
+
+/// Names the set of critical and high vulnerabilities, whichever packages they are in.
+fn fingerprint(found: &[Vulnerability]) -> String {
+    let serious: BTreeSet<&str> = found
+        .iter()
+        .filter(|one| one.severity >= Severity::High)
+        .map(|one| one.id.as_str())
+        .collect();
+    let mut hash = Sha256::new();
+    for id in serious {
+        hash.update(id);
+        hash.update([0]);
+    }
+    hex::encode(&hash.finalize()[..12])
 }
 
 /// The container as templates see it.
@@ -259,41 +320,33 @@ impl App {
         };
         Ok(told.iter().map(is_true).collect())
     }
+}
 
-    /// Tells of agents of which no worker is left, once for each time that happens. An agent that
-    /// ends in order has taken its leave and is not missed.
-    pub async fn tell_of_silent_agents(&self) -> Result<(), AppError> {
-        for (agent, since) in self.store().silent_agents(ALIVE_SECONDS).await? {
-            let (identity, since) = (format!("agent:{agent}"), iso::to_string(since));
-            let mut client = self.store().client().await?;
-            let tx = begin(&mut client).await?;
-            let key = IdentityKey::from_stored(identity.clone());
-            if notifications::announce(&tx, &[(&key, &since)])
-                .await?
-                .is_empty()
-            {
-                continue;
-            }
-            let payload = json!({
-                "event": Rule::AgentDisconnect.as_str(), "agent": agent, "since": since,
-            });
-            let news = News {
-                rule: Rule::AgentDisconnect,
-                identity: &identity,
-                occasion: &since,
-                subject: &agent,
-                payload: &payload,
-            };
-            let recipients = notifications::recipients(&tx, Rule::AgentDisconnect).await?;
-            let messages: Vec<NewMessage> = recipients
-                .iter()
-                // The agents' own triggers are as far away as the agents.
-                .filter(|recipient| recipient.agent.is_empty())
-                .flat_map(|recipient| news.to(recipient, None, None, Utc::now()))
-                .collect();
-            notifications::put(&tx, &messages).await?;
-            commit(tx).await?;
-        }
-        Ok(())
-    }
+/// Tells of an agent that is not connected any more, within the transaction that notes it.
+pub(crate) async fn agent_lost(
+    tx: &Transaction<'_>,
+    agent: &str,
+    reason: &str,
+) -> Result<(), StoreError> {
+    let now = Utc::now();
+    let (identity, since) = (format!("agent:{agent}"), iso::to_string(now));
+    let payload = json!({
+        "event": Rule::AgentDisconnect.as_str(), "agent": agent, "since": since, "reason": reason,
+    });
+    let news = News {
+        rule: Rule::AgentDisconnect,
+        identity: &identity,
+        occasion: &since,
+        subject: agent,
+        payload: &payload,
+    };
+    let recipients = notifications::recipients(tx, Rule::AgentDisconnect).await?;
+    let messages: Vec<NewMessage> = recipients
+        .iter()
+        // The agents' own triggers are as far away as the agents.
+        .filter(|recipient| recipient.agent.is_empty())
+        .flat_map(|recipient| news.to(recipient, None, None, now))
+        .collect();
+    notifications::put(tx, &messages).await?;
+    Ok(())
 }

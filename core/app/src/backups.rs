@@ -7,6 +7,10 @@ use crate::{App, AppError};
 impl App {
     /// Newest first; of every container, or of those with this name.
     pub async fn backups(&self, container_name: Option<&str>) -> Result<Vec<Backup>, AppError> {
+        // Postgres stores no NUL, so no container has such a name.
+        if container_name.is_some_and(|name| name.contains('\0')) {
+            return Ok(Vec::new());
+        }
         Ok(self.store().backups(container_name).await?)
     }
 

@@ -1,6 +1,6 @@
 //! Updating many containers with one request (reference/drydock.md 1.3).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use plimsoll_domain::{
     access::Scope,
@@ -9,9 +9,11 @@ use plimsoll_domain::{
     ids::{JobId, OperationId, WatcherRef},
 };
 use plimsoll_store::{
-    Transaction, begin, commit,
-    requests::{NewRequest, accept_many},
+    Transaction, begin, commit, idempotency,
+    requests::{KEY_TAKEN, NewRequest, accept_many},
 };
+use tracing::Instrument;
+use uuid::Uuid;
 
 use crate::{
     App, AppError,
@@ -52,18 +54,20 @@ impl App {
     /// Accepts an update of each container for which [`App::request_update`] would: each operation
     /// is durable, and what is refused keeps none of the others from it.
     ///
+    /// A repeated idempotency key gets the operations that it made, and makes no others.
+    ///
     /// # Errors
-    /// `Forbidden` when actions are off. What is wrong with one container is in the answer.
+    /// `Forbidden` when actions are off, `Unprocessable` for a key of another request. What is
+    /// wrong with one container is in the answer.
     pub async fn request_updates(
         &self,
         containers: &[String],
         caller: &Caller<'_>,
     ) -> Result<BulkUpdate, AppError> {
         caller.authorise(Scope::ContainersUpdate)?;
-        if !self.settings().container_actions.is_enabled() {
-            return Err(AppError::Forbidden(
-                "Container actions are disabled".to_owned(),
-            ));
+        self.container_actions_allowed()?;
+        if self.replayed(caller).await?.is_some() {
+            return self.replay_updates(containers, caller).await;
         }
         let snapshot = self.snapshot().await?;
         let mut triggers: BTreeMap<&str, Vec<UpdateTrigger>> = BTreeMap::new();
@@ -96,6 +100,21 @@ impl App {
         let tx = begin(&mut client).await?;
         let origin = UpdateOrigin::Container;
         let written = self.write_many(&tx, &candidates, origin, caller).await?;
+        if let Some(key) = &caller.idempotency {
+            let taken = keys_of(key.key(), &candidates, &written);
+            let hash = key.request_hash();
+            match idempotency::take_many(&tx, caller.actor(), hash, &taken).await {
+                Ok(()) => {}
+                // The same request came through another replica at the same time.
+                Err(error) if error.is_constraint(KEY_TAKEN) => {
+                    drop(tx);
+                    drop(client);
+                    self.replayed(caller).await?;
+                    return self.replay_updates(containers, caller).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
         commit(tx).await?;
         drop(client);
         self.wake_for(&written).await;
@@ -111,6 +130,48 @@ impl App {
                     container: facts.id.to_string(),
                     container_name: facts.name.clone(),
                     error: AppError::conflict("Container update already in progress"),
+                }),
+            }
+        }
+        Ok(bulk)
+    }
+
+    /// What an earlier request with the same key made.
+    async fn replay_updates(
+        &self,
+        containers: &[String],
+        caller: &Caller<'_>,
+    ) -> Result<BulkUpdate, AppError> {
+        let key = caller.idempotency.as_ref().map_or("", |key| key.key());
+        let keys: Vec<String> = containers.iter().map(|id| key_for(key, id)).collect();
+        let known = self
+            .store()
+            .find_idempotency_keys(caller.actor(), &keys)
+            .await?;
+        let snapshot = self.snapshot().await?;
+        let mut bulk = BulkUpdate::default();
+        let mut asked = HashSet::new();
+        for (id, key) in containers.iter().zip(&keys) {
+            if !asked.insert(id) {
+                continue;
+            }
+            match known.get(key) {
+                // It may have been updated since, and have another id.
+                Some((operation, name)) => bulk.accepted.push(Accepted {
+                    container: id.clone(),
+                    container_name: name.clone(),
+                    operation: *operation,
+                }),
+                None => bulk.rejected.push(Rejected {
+                    container: id.clone(),
+                    container_name: snapshot
+                        .inventory
+                        .get(id)
+                        .map_or_else(String::new, |entry| entry.state.facts.name.clone()),
+                    error: AppError::conflict(
+                        "This was rejected when the Idempotency-Key was used first; use another key \
+                         to ask again",
+                    ),
                 }),
             }
         }
@@ -143,10 +204,12 @@ impl App {
                 audit_details: None,
                 event,
                 idempotency: None,
+                input: Default::default(),
             })
             .collect();
-        let accepted: HashSet<OperationId> =
-            accept_many(tx, &requests).await?.into_iter().collect();
+        let span = plimsoll_trace::producing(format_args!("accept updates"));
+        let accepted = accept_many(tx, &requests).instrument(span).await?;
+        let accepted: HashSet<OperationId> = accepted.into_iter().collect();
         Ok(rows
             .iter()
             .map(|(operation, job, _)| {
@@ -158,17 +221,36 @@ impl App {
 
     /// What was written is durable; this only makes it faster.
     pub(crate) async fn wake_for(&self, written: &[Option<(OperationId, JobId, WatcherRef)>]) {
-        let mut jobs: HashMap<&WatcherRef, Vec<JobId>> = HashMap::new();
-        for (_, job, watcher) in written.iter().flatten() {
-            jobs.entry(watcher).or_default().push(*job);
-        }
-        for (watcher, jobs) in &jobs {
-            if let Err(error) = self.queue().wake_workers(watcher, jobs).await {
-                tracing::warn!(%error, %watcher, "could not wake a worker; the sweep will");
-            }
-        }
-        if !jobs.is_empty() {
+        let jobs = written.iter().flatten();
+        self.wake(jobs.map(|(_, job, watcher)| (watcher, *job)))
+            .await;
+        if written.iter().any(Option::is_some) {
             self.announce().await;
         }
     }
+}
+
+/// The key itself, so that it is known as used, and one for each container that was accepted.
+fn keys_of(
+    key: &str,
+    candidates: &[Candidate<'_>],
+    written: &[Option<(OperationId, JobId, WatcherRef)>],
+) -> Vec<(String, Uuid)> {
+    let accepted = candidates.iter().zip(written);
+    let mut taken: Vec<(String, Uuid)> = accepted
+        .filter_map(|(candidate, written)| {
+            let (operation, _, _) = written.as_ref()?;
+            let id = candidate.state.facts.id.as_str();
+            Some((key_for(key, id), operation.as_uuid()))
+        })
+        .collect();
+    // A request of which nothing was accepted has no operation.
+    let first = taken.first().map_or(Uuid::nil(), |(_, first)| *first);
+    taken.push((key.to_owned(), first));
+    taken
+}
+
+/// No key of a caller has this form: theirs have visible characters only.
+fn key_for(key: &str, container: &str) -> String {
+    format!("{key}\n{container}")
 }

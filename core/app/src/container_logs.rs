@@ -167,8 +167,7 @@ impl App {
             query,
         };
         let request = live::payload(&request)?;
-        self.queue()
-            .open_stream(&facts.watcher, kind, request, PATIENCE)
+        self.open_at_worker(&facts.watcher, kind, request, PATIENCE)
             .await
     }
 }

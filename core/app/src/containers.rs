@@ -192,7 +192,7 @@ fn field<'a>(entry: &'a Entry, name: &str) -> Option<Cow<'a, str>> {
     let text: Option<&str> = match name {
         "id" => Some(facts.id.as_str()),
         "name" => Some(&facts.name),
-        "displayName" => Some(facts.rules.display_name.as_ref().unwrap_or(&facts.name)),
+        "displayName" => Some(facts.display_name()),
         "agent" => facts.watcher.agent_name(),
         "identityKey" => Some(entry.state.identity_key.as_str()),
         "image.id" => Some(&image.id),

@@ -47,8 +47,8 @@ impl App {
             let request = live::payload(&EnvRequest {
                 container_id: facts.id.as_str().to_owned(),
             })?;
-            let queue = self.queue();
-            queue.call(&facts.watcher, REVEAL, &request, PATIENCE).await
+            self.ask_worker(&facts.watcher, REVEAL, &request, PATIENCE)
+                .await
         };
         let revealed = match ask.await {
             Ok(answer) => serde_json::from_value::<Vec<SecretString>>(answer)
@@ -73,6 +73,7 @@ impl App {
             Err(_) => AuditStatus::Error,
         };
         let entry = NewAudit {
+            container_image: Some(&facts.image.name),
             identity_key: Some(entry.state.identity_key.as_str()),
             details: Some(&details),
             actor: Some(caller.principal.name()),

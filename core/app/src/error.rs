@@ -4,7 +4,7 @@ use plimsoll_store::{MaybeRetry, StoreError};
 
 /// Why a use case did not do what it was asked. Dialects map it to their status and shape; the text
 /// is for the person who asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum AppError {
     /// The request itself is wrong; nothing was changed.
     #[error("{0}")]

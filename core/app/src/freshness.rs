@@ -57,10 +57,19 @@ struct State {
 type Outcome = Result<Arc<Snapshot>, Failure>;
 
 /// One failure is told to many.
-#[derive(Clone)]
-enum Failure {
+#[derive(Clone, Debug)]
+pub(crate) enum Failure {
     Unavailable(String),
     Internal(String),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(why) => Self::Unavailable(why),
+            other => Self::Internal(other.to_string()),
+        }
+    }
 }
 
 impl From<Failure> for AppError {
@@ -192,8 +201,7 @@ impl Reader {
                 Ok(Ok(snapshot)) => return Ok(snapshot),
                 // A connection that was kept may have died since; a new one settles it.
                 Ok(Err(StoreError::Unavailable(_))) if held => {}
-                Ok(Err(StoreError::Unavailable(why))) => return Err(Failure::Unavailable(why)),
-                Ok(Err(other)) => return Err(Failure::Internal(other.to_string())),
+                Ok(Err(error)) => return Err(error.into()),
                 Err(_) => return Err(Failure::Unavailable("no answer in time".to_owned())),
             }
         }

@@ -13,6 +13,7 @@ use plimsoll_domain::{
     assessment::{MaturityLevel, TimeState, UpdateKindName},
     container::{ContainerState, SemverDiff},
     ids::ContainerId,
+    stack::Survey,
     view::{ViewContext, time_state, view},
 };
 use plimsoll_store::inventory::{InventoryDelta, StoredContainer};
@@ -169,6 +170,8 @@ pub struct Inventory {
     by_id: Arc<HashMap<String, usize>>,
     totals: Totals,
     everything: OnceLock<Rendered>,
+    by_repository: OnceLock<HashMap<String, Vec<usize>>>,
+    survey: OnceLock<Survey>,
 }
 
 /// An answer that many requests share.
@@ -192,6 +195,8 @@ impl Inventory {
             by_id: Arc::new(by_id),
             entries,
             everything: OnceLock::new(),
+            by_repository: OnceLock::new(),
+            survey: OnceLock::new(),
         }
     }
 
@@ -267,6 +272,8 @@ impl Inventory {
             by_id: self.by_id.clone(),
             entries,
             everything: OnceLock::new(),
+            by_repository: OnceLock::new(),
+            survey: OnceLock::new(),
         })
     }
 
@@ -282,6 +289,39 @@ impl Inventory {
 
     pub fn get(&self, id: &str) -> Option<&Arc<Entry>> {
         self.by_id.get(id).map(|position| &self.entries[*position])
+    }
+
+    /// Where the container is in [`Inventory::entries`].
+    pub fn position(&self, id: &str) -> Option<usize> {
+        self.by_id.get(id).copied()
+    }
+
+    /// What looks its versions up in this repository (`ImageRef::registry_key`), by name. The index
+    /// is made by the first call for this inventory: a storm of webhooks asks often.
+    pub fn of_repository(&self, key: &str) -> impl Iterator<Item = &Arc<Entry>> {
+        let index = self.by_repository.get_or_init(|| {
+            let mut index: HashMap<String, Vec<usize>> = HashMap::new();
+            for (position, entry) in self.entries.iter().enumerate() {
+                if let Some(image) = entry.state.facts.checked_repository() {
+                    index
+                        .entry(image.registry_key())
+                        .or_default()
+                        .push(position);
+                }
+            }
+            index
+        });
+        let positions = index.get(key).into_iter().flatten();
+        positions.map(|position| &self.entries[*position])
+    }
+
+    /// Which stacks there are, made by the first call for this inventory. Positions in it are those
+    /// in [`Inventory::entries`].
+    pub fn survey(&self) -> &Survey {
+        self.survey.get_or_init(|| {
+            let facts = self.entries.iter().map(|entry| &*entry.state.facts);
+            Survey::of(&facts.collect::<Vec<_>>())
+        })
     }
 
     pub fn totals(&self) -> Totals {

@@ -9,43 +9,66 @@ pub mod audit;
 pub mod authentications;
 mod automatic_updates;
 pub mod backups;
+pub mod batch_updates;
 pub mod bulk_updates;
 pub mod components;
+pub mod compose_mismatches;
 pub mod container_logs;
 pub mod containers;
 mod deletions;
 pub mod env_reveals;
 mod error;
 pub mod events;
+pub mod explorer;
 pub mod freshness;
 pub mod groups;
+pub mod inspections;
 pub mod inventory;
+pub mod labels;
 mod live;
 pub mod log;
+pub mod metrics;
+pub mod names;
 pub mod notifications;
 mod notifier_runs;
 pub mod observations;
+pub mod operation_groups;
 pub mod outcomes;
 pub mod previews;
 pub mod recent_status;
+pub mod registry_tags;
+pub mod registry_webhooks;
 pub mod release_notes;
+pub mod removals;
 pub mod requests;
 pub mod rollbacks;
+pub mod sboms;
 pub mod scans;
+pub mod scripts;
 pub mod security_runtime;
+pub mod self_updates;
 mod settings;
+pub mod stacks;
 pub mod stats;
+pub mod steps;
+pub mod totals;
 pub mod trigger_runs;
 pub mod triggers;
+mod turns;
 pub mod ui_settings;
 pub mod update_operations;
 pub mod update_policies;
 mod update_triggers;
 pub mod updates;
 pub mod users;
+pub mod vulnerabilities;
+mod wake;
 pub mod watchers;
 pub mod watches;
 pub mod webhook_calls;
+pub mod webhook_deliveries;
+pub mod webhook_endpoints;
+pub mod webhook_signature;
 mod webhooks;
 
 use std::sync::Arc;
@@ -71,6 +94,9 @@ struct Inner {
     freshness: Freshness,
     events: Events,
     access: access::Access,
+    tally: totals::Tally,
+    pushes: registry_webhooks::Pushes,
+    scrapes: metrics::Scrapes,
 }
 
 impl App {
@@ -86,6 +112,9 @@ impl App {
                 freshness,
                 events,
                 access,
+                tally: totals::Tally::default(),
+                pushes: registry_webhooks::Pushes::default(),
+                scrapes: metrics::Scrapes::default(),
             }),
         }
     }
@@ -101,6 +130,10 @@ impl App {
     /// The inventory and the version of the access data, no staler than this call.
     pub async fn snapshot(&self) -> Result<Arc<Snapshot>, AppError> {
         self.inner.freshness.snapshot().await
+    }
+
+    pub(crate) fn pushes(&self) -> &registry_webhooks::Pushes {
+        &self.inner.pushes
     }
 
     pub(crate) fn access(&self) -> &access::Access {

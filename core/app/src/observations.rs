@@ -18,7 +18,7 @@ use plimsoll_store::{
     events, image_details, retrying, sightings,
 };
 pub use plimsoll_store::{
-    containers::KnownContainer,
+    containers::{KnownContainer, KnownFacts},
     image_details::{ImageDetails, ImageKey},
 };
 
@@ -56,6 +56,13 @@ impl Changes {
 pub struct WatchOutcome {
     pub facts: ContainerFacts,
     pub result: WatchResult,
+}
+
+/// A result that was written, and what belongs to it since.
+#[derive(Clone, Debug)]
+pub struct Amended {
+    pub before: WatchResult,
+    pub outcome: WatchOutcome,
 }
 
 impl App {
@@ -108,6 +115,59 @@ impl App {
             self.announce().await;
         }
         Ok(changed)
+    }
+
+    /// Adds what was found for results after they were written. A result that another watch has
+    /// replaced meanwhile stays as it is; the candidate must be the same.
+    pub async fn amend_watch(&self, amended: &[Amended]) -> Result<usize, AppError> {
+        if amended.is_empty() {
+            return Ok(0);
+        }
+        let context = self.settings().view_context();
+        let changed = retrying(|| async {
+            let mut client = self.store().client().await?;
+            let tx = begin(&mut client).await?;
+            let changed = amend(&tx, amended, &context).await?;
+            commit(tx).await?;
+            Ok::<_, AppError>(changed)
+        })
+        .await?;
+        if changed > 0 {
+            self.announce().await;
+        }
+        Ok(changed)
+    }
+}
+
+async fn amend(
+    tx: &Transaction<'_>,
+    amended: &[Amended],
+    context: &ViewContext,
+) -> Result<usize, AppError> {
+    let results: Vec<(NewResult<'_>, &WatchResult)> = amended
+        .iter()
+        .map(|one| (NewResult::from(&one.outcome), &one.before))
+        .collect();
+    let changed = containers::amend_results(tx, &results).await?;
+    if changed.is_empty() {
+        return Ok(0);
+    }
+    let ids: Vec<&str> = changed.iter().map(ContainerId::as_str).collect();
+    let mut told = Vec::with_capacity(ids.len());
+    for state in containers::states(tx, &ids).await? {
+        told.push(("dd:container-updated", rendered(&state, context)?));
+    }
+    events::append_all(tx, &told).await?;
+    Ok(changed.len())
+}
+
+impl<'a> From<&'a WatchOutcome> for NewResult<'a> {
+    fn from(outcome: &'a WatchOutcome) -> Self {
+        Self {
+            id: &outcome.facts.id,
+            image_id: &outcome.facts.image.id,
+            result: &outcome.result,
+        }
     }
 }
 
@@ -181,14 +241,7 @@ async fn record(
     context: &ViewContext,
 ) -> Result<usize, AppError> {
     image_details::save(tx, details).await?;
-    let results: Vec<NewResult<'_>> = outcomes
-        .iter()
-        .map(|outcome| NewResult {
-            id: &outcome.facts.id,
-            image_id: &outcome.facts.image.id,
-            result: &outcome.result,
-        })
-        .collect();
+    let results: Vec<NewResult<'_>> = outcomes.iter().map(NewResult::from).collect();
     let changed = containers::write_results(tx, &results).await?;
     let candidates: Vec<(IdentityKey, String)> = outcomes
         .iter()

@@ -44,9 +44,9 @@ impl App {
             "toVersion": target.to_version,
             "updateKind": assess(state, &scale, now).kind,
         });
+        let target_image = target.image.to_string();
         let answer = self
-            .queue()
-            .call(&facts.watcher, PREVIEW, &payload, PATIENCE)
+            .ask_worker(&facts.watcher, PREVIEW, &payload, PATIENCE)
             .await;
         let mut entry = NewAudit::new(
             "preview",
@@ -57,6 +57,7 @@ impl App {
             },
         );
         let failure = answer.as_ref().err().map(ToString::to_string);
+        entry.container_image = Some(&target_image);
         entry.identity_key = Some(state.identity_key.as_str());
         entry.from_version = Some(&target.from_version);
         entry.to_version = Some(&target.to_version);

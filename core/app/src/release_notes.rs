@@ -69,8 +69,7 @@ impl App {
         }
         let watcher = &entry.state.facts.watcher;
         let answer = self
-            .queue()
-            .call(watcher, RELEASE_NOTES, &json!(question), PATIENCE)
+            .ask_worker(watcher, RELEASE_NOTES, &json!(question), PATIENCE)
             .await
             .map_err(|error| match error {
                 RpcError::Remote(error) => failed(&error.message),

@@ -3,17 +3,20 @@
 
 use plimsoll_domain::{
     access::{Principal, Scope},
+    compose::FileUse,
     container::ContainerState,
-    ids::{BackupId, JobId, OperationId},
+    ids::{BackupId, JobId, OperationGroupId, OperationId},
     operation::{OperationKind, Phase},
 };
 use plimsoll_store::{
     StoreError,
+    operation_inputs::OperationInput,
     requests::{KEY_TAKEN, NewRequest},
     update_operations::{self, NewOperation},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tracing::Instrument;
 
 use crate::{App, AppError};
 
@@ -39,7 +42,7 @@ impl Caller<'_> {
     }
 
     /// The name under which audit rows and idempotency keys are kept.
-    fn actor(&self) -> &str {
+    pub(crate) fn actor(&self) -> &str {
         self.principal.name()
     }
 }
@@ -73,6 +76,21 @@ impl IdempotencyKey {
     }
 }
 
+impl IdempotencyKey {
+    /// As it is written with what it made.
+    pub(crate) fn parts(&self) -> (&str, &[u8]) {
+        (self.key(), self.request_hash())
+    }
+
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+
+    pub(crate) fn request_hash(&self) -> &[u8] {
+        &self.request_hash
+    }
+}
+
 /// What an operation is asked to do to a container.
 pub(crate) struct Request<'a> {
     pub kind: OperationKind,
@@ -84,6 +102,8 @@ pub(crate) struct Request<'a> {
     pub target_image: &'a str,
     pub target_digest: Option<&'a str>,
     pub backup: Option<BackupId>,
+    /// Beyond what the trigger does.
+    pub compose_file: Option<FileUse>,
     /// Why Plimsoll itself asks; also in the audit trail.
     pub rollback_reason: Option<&'a str>,
     pub audit_action: &'a str,
@@ -107,14 +127,40 @@ impl Request<'_> {
             target_digest: self.target_digest.map(text),
             backup: self.backup,
             rollback_reason: self.rollback_reason.map(text),
+            compose_file: self.compose_file,
             actor: caller.actor().to_owned(),
             request_id: caller.request_id.map(text),
         }
     }
 }
 
+/// What is asked for beside the target, for the audit trail.
+fn details(input: &OperationInput<'_>) -> Option<String> {
+    if let Some(labels) = input.labels {
+        let change = &labels.change;
+        let set = change
+            .set()
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"));
+        let removed = change.remove().iter().map(|key| format!("without {key}"));
+        return Some(set.chain(removed).collect::<Vec<_>>().join(", "));
+    }
+    input.script.map(|script| format!("checked by {script}"))
+}
+
 /// The event that tells clients about a new operation.
 pub(crate) fn accepted_event(operation: &NewOperation) -> String {
+    accepted(operation).to_string()
+}
+
+/// The same about a member of a group.
+pub(crate) fn accepted_member_event(operation: &NewOperation, group: OperationGroupId) -> String {
+    let mut event = accepted(operation);
+    event["groupId"] = group.to_string().into();
+    event.to_string()
+}
+
+fn accepted(operation: &NewOperation) -> Value {
     json!({
         "operationId": operation.id.to_string(),
         "containerName": operation.container_name,
@@ -123,7 +169,6 @@ pub(crate) fn accepted_event(operation: &NewOperation) -> String {
         "status": Phase::Prepare.status().as_str(),
         "phase": Phase::Prepare.as_str(),
     })
-    .to_string()
 }
 
 impl App {
@@ -159,22 +204,33 @@ impl App {
         request: Request<'_>,
         caller: &Caller<'_>,
     ) -> Result<OperationId, AppError> {
+        self.accept_with(request, OperationInput::default(), caller)
+            .await
+    }
+
+    /// The same with what is asked for beside the target.
+    pub(crate) async fn accept_with(
+        &self,
+        request: Request<'_>,
+        input: OperationInput<'_>,
+        caller: &Caller<'_>,
+    ) -> Result<OperationId, AppError> {
         let job = JobId::generate();
         let facts = &request.state.facts;
         let operation = request.operation(caller);
         let event = accepted_event(&operation);
+        let details = details(&input);
         let new = NewRequest {
             operation: &operation,
             job,
             audit_action: request.audit_action,
-            audit_details: request.rollback_reason,
+            audit_details: request.rollback_reason.or(details.as_deref()),
             event: &event,
-            idempotency: caller
-                .idempotency
-                .as_ref()
-                .map(|k| (k.key.as_str(), k.request_hash.as_slice())),
+            idempotency: caller.idempotency.as_ref().map(IdempotencyKey::parts),
+            input,
         };
-        match self.store().accept_operation(&new).await {
+        let span = plimsoll_trace::producing(format_args!("accept {}", operation.kind.as_str()));
+        match self.store().accept_operation(&new).instrument(span).await {
             Ok(()) => {}
             Err(error) if error.is_constraint(KEY_TAKEN) => {
                 return self.replayed(caller).await?.ok_or(AppError::Retry);
@@ -189,9 +245,7 @@ impl App {
             Err(error) => return Err(error.into()),
         }
         // Durable from here on: what follows only makes it faster.
-        if let Err(error) = self.queue().wake_workers(&facts.watcher, &[job]).await {
-            tracing::warn!(%error, operation = %operation.id, "could not wake a worker; the sweep will");
-        }
+        self.wake(std::iter::once((&facts.watcher, job))).await;
         self.announce().await;
         Ok(operation.id)
     }

@@ -4,7 +4,7 @@
 use plimsoll_domain::{
     access::{Principal, Scope},
     ids::{BackupId, OperationId},
-    operation::OperationKind,
+    operation::{OperationKind, Status},
 };
 use plimsoll_store::{backups::Backup, update_operations::Operation};
 
@@ -15,8 +15,8 @@ impl App {
     /// the image that was stored, by digest and local id, so that a mutable tag really goes back.
     ///
     /// # Errors
-    /// `NotFound` in the order container, backup, trigger (reference/drydock.md 1.9); `Conflict`
-    /// when an operation is active.
+    /// `Forbidden` when actions are off; `NotFound` in the order container, backup, trigger
+    /// (reference/drydock.md 1.9); `Conflict` when an operation is active.
     pub async fn request_rollback(
         &self,
         container: &str,
@@ -24,6 +24,7 @@ impl App {
         caller: &Caller<'_>,
     ) -> Result<(OperationId, Backup), AppError> {
         caller.authorise(Scope::ContainersRollback)?;
+        self.container_actions_allowed()?;
         // First of all: by the time of a repetition the container may have another id.
         if let Some(repeated) = self.replayed_rollback(caller).await? {
             return Ok(repeated);
@@ -52,6 +53,7 @@ impl App {
                     target_image: &target_image,
                     target_digest: chosen.image_digest.as_deref(),
                     backup: Some(chosen.id),
+                    compose_file: None,
                     rollback_reason: None,
                     audit_action: "rollback",
                 },
@@ -59,6 +61,50 @@ impl App {
             )
             .await?;
         Ok((operation, chosen))
+    }
+
+    /// Undoes an operation: back to what its container ran before.
+    ///
+    /// # Errors
+    /// `NotFound` operation, its container, or its backup, which is not kept for ever; `Conflict`
+    /// for an operation that changed nothing; and those of [`App::request_rollback`].
+    pub async fn request_rollback_of(
+        &self,
+        operation: OperationId,
+        caller: &Caller<'_>,
+    ) -> Result<(OperationId, Backup), AppError> {
+        caller.authorise(Scope::ContainersRollback)?;
+        self.container_actions_allowed()?;
+        if let Some(repeated) = self.replayed_rollback(caller).await? {
+            return Ok(repeated);
+        }
+        let past = self.get_operation(operation).await?;
+        if past.kind.action().is_some() || past.phase.status() != Status::Succeeded {
+            return Err(AppError::conflict(format!(
+                "The operation is a {} that {}: there is nothing to go back from",
+                past.kind,
+                match past.phase.status() {
+                    Status::InProgress => "has not ended yet",
+                    Status::Succeeded => "made no new container",
+                    Status::RolledBack | Status::Failed => "changed nothing for good",
+                }
+            )));
+        }
+        let snapshot = self.snapshot().await?;
+        let entries = snapshot.inventory.entries();
+        let entry = entries
+            .iter()
+            .find(|entry| entry.state.identity_key == past.identity)
+            .ok_or_else(|| {
+                AppError::NotFound(format!("Container not found: {}", past.container_name))
+            })?;
+        let backups = self.store().backups_of(&past.identity).await?;
+        let backup = backups.iter().find(|backup| backup.operation == past.id);
+        let backup = backup.ok_or_else(|| {
+            AppError::NotFound("The backup of this operation is not kept any more".to_owned())
+        })?;
+        self.request_rollback(entry.id(), Some(backup.id), caller)
+            .await
     }
 
     /// Goes back from an update that ended well and did not stay so (reliability.md H7). Its target
@@ -96,6 +142,7 @@ impl App {
                 target_image: &format!("{}:{}", backup.image_name, backup.image_tag),
                 target_digest: backup.image_digest.as_deref(),
                 backup: Some(backup.id),
+                compose_file: None,
                 rollback_reason: Some(reason),
                 audit_action: "auto-rollback",
             },

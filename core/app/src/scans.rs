@@ -1,13 +1,8 @@
-//! Asking for scans, keeping what they find, and showing it (contract/drydock-container-api.md,
-//! "Run an on-demand security scan", "Get security vulnerability overview").
+//! Asking for scans, and keeping what they find (contract/drydock-container-api.md, "Run an on-demand
+//! security scan").
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use plimsoll_domain::{
     access::Scope,
@@ -16,26 +11,28 @@ use plimsoll_domain::{
     ids::{ContainerId, JobId, WatcherRef},
     image::ImageRef,
     job::JobSpec,
-    security::{ScanReport, SecurityView, Subject, Vulnerability},
+    security::{ScanReport, SignatureReport, Subject, Vulnerability},
     target::candidate_image,
 };
 use plimsoll_store::{
-    StoreError, Transaction,
+    Transaction,
     audit::{self, AuditStatus, NewAudit},
     begin, commit, containers, events,
-    image_reports::{self, ONE_SCAN, Written},
+    image_reports::{self, ONE_SCAN},
     jobs::{self, NewJob},
     retrying,
 };
 use serde_json::json;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::{
-    App, AppError, freshness::Snapshot, inventory::Entry, observations::rendered, requests::Caller,
-    watches::WatchAnswer,
+    App, AppError, announcements, observations::rendered, requests::Caller, watches::WatchAnswer,
 };
 
-const NOT_CONFIGURED: &str = "Security scanner is not configured";
+/// The contract's words.
+pub const NOT_CONFIGURED: &str = "Security scanner is not configured";
+const CONTAINER_UPDATED: &str = "dd:container-updated";
 const BUSY: &str = "Too many concurrent security scans in progress";
 
 /// What is to be scanned of a container.
@@ -136,15 +133,14 @@ impl App {
     ) -> Result<Option<JobId>, AppError> {
         let job = NewJob::now(watcher.clone(), JobSpec::Scan { containers });
         let client = self.store().client().await?;
-        match jobs::insert(&client, &job).await {
+        let span = plimsoll_trace::producing(format_args!("accept scan"));
+        match jobs::insert(&client, &job).instrument(span).await {
             Ok(_) => {}
             Err(error) if error.is_constraint(ONE_SCAN) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
         drop(client);
-        if let Err(error) = self.queue().wake_workers(watcher, &[job.id]).await {
-            tracing::warn!(%error, "could not wake a worker; the sweep will");
-        }
+        self.wake(std::iter::once((watcher, job.id))).await;
         Ok(Some(job.id))
     }
 
@@ -195,14 +191,24 @@ impl App {
         let facts = &state.facts;
         let written = image_reports::write_scan(tx, &state.identity_key, report, found).await?;
         let mut told = Vec::new();
-        if let Written::Yes(before) = &written {
+        if written {
             let states = containers::states(tx, &[facts.id.as_str()]).await?;
             for state in &states {
                 let shown = rendered(state, &self.settings().view_context())?;
-                told.push(("dd:container-updated", shown));
+                told.push((CONTAINER_UPDATED, shown));
             }
-            let known = before.as_ref().is_some_and(|b| b.summary == report.summary);
-            if report.summary.serious() > 0 && !known {
+            let mut is_news = false;
+            for state in &states {
+                is_news |= announcements::security_alert(
+                    tx,
+                    state,
+                    report,
+                    found,
+                    &self.settings().view_context(),
+                )
+                .await?;
+            }
+            if is_news {
                 let details = format!(
                     "{} critical and {} high vulnerabilities in {}",
                     report.summary.critical,
@@ -224,215 +230,37 @@ impl App {
         Ok(())
     }
 
-    /// The contract's scan object with every vulnerability, as JSON. Without a scan: `not-scanned`.
-    pub async fn vulnerabilities(
+    /// Keeps what was found out about an image's signatures.
+    pub async fn record_signature(
         &self,
-        container: &str,
-        caller: &Caller<'_>,
-    ) -> Result<Bytes, AppError> {
-        caller.authorise(Scope::ContainersRead)?;
-        let entry = self.get_container(container).await?;
-        let shown = shown(&entry.state);
-        // The gate's own scan is the newest one that matters.
-        let Some(report) = shown.update_scan.or(shown.scan) else {
-            let nothing = json!({
-                "scanner": null, "scannedAt": null, "status": "not-scanned",
-                "blockSeverities": [], "blockingCount": 0,
-                "summary": {"unknown": 0, "low": 0, "medium": 0, "high": 0, "critical": 0},
-                "vulnerabilities": [],
-            });
-            return Ok(nothing.to_string().into());
-        };
-        let subject = report.subject();
-        let identity = entry.state.identity_key.as_str();
-        let contents = self
-            .store()
-            .scan_contents(&[(identity, subject.key())])
-            .await?;
-        let list = contents.first().map_or("[]", |one| &one.vulnerabilities);
-        let json = serde_json::to_vec(report)
-            .map_err(|error| AppError::Internal(format!("cannot render a scan: {error}")))?;
-        Ok(filled(&json, &[list]))
+        state: &ContainerState,
+        report: &SignatureReport,
+    ) -> Result<(), AppError> {
+        let id = state.facts.id.as_str();
+        retrying(|| async {
+            let mut client = self.store().client().await?;
+            let tx = begin(&mut client).await?;
+            if image_reports::write_signature(&tx, &state.identity_key, report).await? {
+                self.tell_of_change(&tx, id).await?;
+            }
+            commit(tx).await?;
+            Ok::<_, AppError>(())
+        })
+        .await?;
+        self.announce().await;
+        Ok(())
     }
 
-    /// The containers' JSON with the lists of vulnerabilities in it: one question for all.
-    pub async fn with_vulnerabilities(
+    /// The event for clients that show the container.
+    pub(crate) async fn tell_of_change(
         &self,
-        entries: &[Arc<Entry>],
-    ) -> Result<Vec<Bytes>, AppError> {
-        let mut wanted: Vec<(&str, &str)> = entries
-            .iter()
-            .flat_map(|entry| {
-                let identity = entry.state.identity_key.as_str();
-                entry
-                    .scanned
-                    .iter()
-                    .map(move |subject| (identity, subject.as_str()))
-            })
-            .collect();
-        wanted.sort_unstable();
-        wanted.dedup();
-        let contents = self.store().scan_contents(&wanted).await?;
-        let lists: HashMap<(&str, &str), &str> = contents
-            .iter()
-            .map(|one| ((&*one.identity, &*one.subject), &*one.vulnerabilities))
-            .collect();
-        let whole = |entry: &Arc<Entry>| {
-            let identity = entry.state.identity_key.as_str();
-            let of = |subject: &String| lists.get(&(identity, subject.as_str())).copied();
-            let lists: Vec<&str> = entry
-                .scanned
-                .iter()
-                .map(|s| of(s).unwrap_or("[]"))
-                .collect();
-            match lists.is_empty() {
-                true => entry.json.clone(),
-                false => filled(&entry.json, &lists),
-            }
-        };
-        Ok(entries.iter().map(whole).collect())
-    }
-
-    /// One page of all that is known to be wrong with what runs, grouped by image. `limit` 0: all.
-    pub async fn vulnerability_overview(
-        &self,
-        snapshot: &Snapshot,
-        offset: usize,
-        limit: usize,
-    ) -> Result<Overview, AppError> {
-        let entries = snapshot.inventory.entries();
-        let mut overview = Overview {
-            total_containers: entries.len(),
-            ..Overview::default()
-        };
-        let mut groups: BTreeMap<(&str, String), Group<'_>> = BTreeMap::new();
-        for entry in entries {
-            let shown = shown(&entry.state);
-            let Some(scan) = shown.scan else { continue };
-            overview.scanned_containers += 1;
-            overview.latest_scanned_at = overview.latest_scanned_at.max(Some(scan.scanned_at));
-            let key = (&*scan.image, scan.subject().key().to_owned());
-            let group = groups.entry(key).or_insert_with(|| Group {
-                identity: entry.state.identity_key.as_str(),
-                scan,
-                update: None,
-                containers: Vec::new(),
-            });
-            group.containers.push(entry.id().to_owned());
-            if scan.scanned_at > group.scan.scanned_at {
-                (group.scan, group.identity) = (scan, entry.state.identity_key.as_str());
-            }
-            if let Some(update) = shown.update_scan.filter(|update| *update != scan) {
-                group.update = Some(update);
-            }
+        tx: &Transaction<'_>,
+        id: &str,
+    ) -> Result<(), AppError> {
+        for state in &containers::states(tx, &[id]).await? {
+            let shown = rendered(state, &self.settings().view_context())?;
+            events::append(tx, CONTAINER_UPDATED, &shown).await?;
         }
-        let end = match limit {
-            0 => usize::MAX,
-            limit => offset.saturating_add(limit),
-        };
-        // Which part of the flattened list falls into which group, before any list is read.
-        let mut at = 0;
-        let mut parts = Vec::new();
-        for ((_, subject), group) in &groups {
-            let number = group.scan.summary.total() as usize;
-            let (from, to) = (at.max(offset), (at + number).min(end));
-            if from < to {
-                parts.push((group, subject.as_str(), from - at..to - at));
-            }
-            at += number;
-        }
-        overview.total = at;
-        let wanted: Vec<(&str, &str)> = parts.iter().map(|(g, s, _)| (g.identity, *s)).collect();
-        let contents = self.store().scan_contents(&wanted).await?;
-        for (group, subject, range) in parts {
-            let list = contents
-                .iter()
-                .find(|one| one.identity == group.identity && one.subject == subject)
-                .map_or("[]", |one| &one.vulnerabilities);
-            let mut found: Vec<Vulnerability> = serde_json::from_str(list)
-                .map_err(|error| StoreError::corrupt("vulnerabilities", error))?;
-            found.truncate(range.end);
-            overview.shown += range.len();
-            overview.images.push(ImageOverview {
-                image: group.scan.image.clone(),
-                container_ids: group.containers.clone(),
-                update_summary: group.update.map(|update| update.summary),
-                vulnerabilities: found.into_iter().skip(range.start).collect(),
-            });
-        }
-        Ok(overview)
-    }
-}
-
-struct Group<'a> {
-    identity: &'a str,
-    scan: &'a ScanReport,
-    update: Option<&'a ScanReport>,
-    containers: Vec<String>,
-}
-
-/// What is known to be wrong with the fleet.
-#[derive(Clone, Debug, Default)]
-pub struct Overview {
-    pub total_containers: usize,
-    pub scanned_containers: usize,
-    pub latest_scanned_at: Option<DateTime<Utc>>,
-    /// Vulnerabilities of all pages.
-    pub total: usize,
-    /// Vulnerabilities of this page.
-    pub shown: usize,
-    pub images: Vec<ImageOverview>,
-}
-
-#[derive(Clone, Debug)]
-pub struct ImageOverview {
-    pub image: String,
-    pub container_ids: Vec<String>,
-    pub update_summary: Option<plimsoll_domain::security::Counts>,
-    pub vulnerabilities: Vec<Vulnerability>,
-}
-
-fn shown(state: &ContainerState) -> SecurityView<'_> {
-    let raw = assess(state, &Default::default(), Utc::now()).raw;
-    let candidate = state.current_result().filter(|_| raw);
-    SecurityView::of(&state.reports, &state.facts, candidate)
-}
-
-/// Where a rendered scan leaves its list out. In JSON this sequence is never part of a text: its
-/// quotes would be escaped.
-const HOLE: &[u8] = b"\"vulnerabilities\":[]";
-
-/// `json` with `lists`, which are JSON arrays, in the places of its empty lists.
-fn filled(json: &[u8], lists: &[&str]) -> Bytes {
-    let room: usize = lists.iter().map(|list| list.len()).sum();
-    let mut out = Vec::with_capacity(json.len() + room);
-    let mut rest = json;
-    for list in lists {
-        let Some(at) = rest.windows(HOLE.len()).position(|part| part == HOLE) else {
-            break;
-        };
-        out.extend_from_slice(&rest[..at + HOLE.len() - 2]);
-        out.extend_from_slice(list.as_bytes());
-        rest = &rest[at + HOLE.len()..];
-    }
-    out.extend_from_slice(rest);
-    out.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lists_are_put_where_they_were_left_out_and_nowhere_else() {
-        let label = json!({"a": "\"vulnerabilities\":[]"}).to_string();
-        let json = format!(
-            "{{\"l\":{label},\"s\":{{\"vulnerabilities\":[]}},\"u\":{{\"vulnerabilities\":[]}}}}"
-        );
-        let whole = filled(json.as_bytes(), &["[1]", "[2]"]);
-        let whole: serde_json::Value = serde_json::from_slice(&whole).unwrap();
-        assert_eq!(whole["s"]["vulnerabilities"], json!([1]));
-        assert_eq!(whole["u"]["vulnerabilities"], json!([2]));
-        assert_eq!(whole["l"]["a"], "\"vulnerabilities\":[]");
+        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //! reference/drydock.md 1.4): what workers have observed on their own machines.
 
 use chrono::{DateTime, Utc};
-use plimsoll_domain::access::Scope;
+use plimsoll_domain::{access::Scope, security::SbomFormat};
 use serde::{Deserialize, Serialize};
 
 use crate::{App, AppError, requests::Caller};
@@ -13,6 +13,15 @@ use crate::{App, AppError, requests::Caller};
 pub struct SecurityTools {
     pub checked_at: DateTime<Utc>,
     pub scanner: ToolStatus,
+    /// What verifies signatures.
+    #[serde(default)]
+    pub signature: ToolStatus,
+    /// What makes bills of materials.
+    #[serde(default)]
+    pub sbom: ToolStatus,
+    /// The formats in which scans make them.
+    #[serde(default)]
+    pub sbom_formats: Vec<SbomFormat>,
 }
 
 /// One tool on one machine.
@@ -44,6 +53,10 @@ impl App {
     /// What the workers that are there have seen last, this installation's own first.
     pub async fn security_tools(&self, caller: &Caller<'_>) -> Result<Vec<WorkerTools>, AppError> {
         caller.authorise(Scope::SystemRead)?;
+        self.worker_tools().await
+    }
+
+    pub(crate) async fn worker_tools(&self) -> Result<Vec<WorkerTools>, AppError> {
         let workers = self.store().workers().await?.into_iter();
         Ok(workers
             .filter(|worker| worker.alive)

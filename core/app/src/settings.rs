@@ -2,6 +2,7 @@ use plimsoll_domain::{
     acting::UpdateTrigger, assessment::MaturityScale, eligibility::AdmissionFacts,
     view::ViewContext,
 };
+use plimsoll_outbound::Reach;
 use secrecy::SecretString;
 
 use crate::access::AccessSettings;
@@ -40,6 +41,8 @@ pub struct AppSettings {
     /// `DD_SERVER_FEATURE_DELETE`
     pub container_deletion: Feature,
     pub webhooks: WebhookTokens,
+    /// What registries sign deliveries with: any of these. Empty: nothing signed is accepted.
+    pub webhook_secrets: Vec<SecretString>,
     /// Candidates younger than this many days are `hot` (`DD_UI_MATURITY_THRESHOLD_DAYS`). `None`:
     /// the contract document's scale, 24 hours and 7 days.
     pub maturity_threshold_days: Option<u16>,
@@ -48,6 +51,12 @@ pub struct AppSettings {
     pub access: AccessSettings,
     /// `DD_SECURITY_SCANNER=trivy`
     pub scanner: Feature,
+    /// Whether bills of materials are made: `DD_SECURITY_SBOM_ENABLED`, or a scanner, which can.
+    pub sbom: Feature,
+    /// Where addresses that the owner names may be (`DD_OUTBOUND_…`).
+    pub reach: Reach,
+    /// Event streams that are open in this process at most (`DD_SSE_MAX_CLIENTS`).
+    pub event_streams: u32,
 }
 
 impl AppSettings {
@@ -72,10 +81,14 @@ impl Default for AppSettings {
             container_actions: Feature::Enabled,
             container_deletion: Feature::Enabled,
             webhooks: WebhookTokens::Disabled,
+            webhook_secrets: Vec::new(),
             maturity_threshold_days: None,
             update_triggers: AdmissionFacts::default().triggers,
             access: AccessSettings::default(),
             scanner: Feature::Disabled,
+            sbom: Feature::Disabled,
+            reach: Reach::HOME,
+            event_streams: 500,
         }
     }
 }

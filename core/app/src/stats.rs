@@ -16,8 +16,8 @@ pub const ALL: &str = "stats:all";
 pub const ONE: &str = "stats:one";
 pub const FOLLOW: &str = "stats:follow";
 
-/// A first sample takes the worker a little more than a second, and it waits three at most. While
-/// another worker takes over the sampling, ten may pass.
+/// A first snapshot takes the worker one to three seconds, and it waits five at most. While another
+/// worker takes over the sampling, ten may pass.
 const PATIENCE: Duration = Duration::from_secs(12);
 const PATIENCE_FOR_ALL: Duration = Duration::from_secs(6);
 
@@ -74,8 +74,7 @@ impl App {
             .map(|(watcher, container_ids)| async move {
                 let request = live::payload(&AllStatsRequest { container_ids })?;
                 let answer = self
-                    .queue()
-                    .call(watcher, ALL, &request, PATIENCE_FOR_ALL)
+                    .ask_worker(watcher, ALL, &request, PATIENCE_FOR_ALL)
                     .await?;
                 serde_json::from_value::<AllStats>(answer)
                     .map_err(|error| RpcError::Unavailable(error.to_string()))
@@ -116,8 +115,9 @@ impl App {
             let request = live::payload(&StatsRequest {
                 container_id: facts.id.as_str().to_owned(),
             })?;
-            let queue = self.queue();
-            let answer = queue.call(&facts.watcher, ONE, &request, PATIENCE).await?;
+            let answer = self
+                .ask_worker(&facts.watcher, ONE, &request, PATIENCE)
+                .await?;
             serde_json::from_value(answer).map_err(|error| RpcError::Unavailable(error.to_string()))
         };
         let answer = ask.await;
@@ -135,9 +135,7 @@ impl App {
             let request = live::payload(&StatsRequest {
                 container_id: facts.id.as_str().to_owned(),
             })?;
-            let queue = self.queue();
-            queue
-                .open_stream(&facts.watcher, FOLLOW, request, PATIENCE)
+            self.open_at_worker(&facts.watcher, FOLLOW, request, PATIENCE)
                 .await
         };
         let opened = open.await;

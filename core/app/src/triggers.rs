@@ -18,14 +18,15 @@ impl App {
 /// A trigger acts on containers of its own agent, and this installation's own notifiers tell of
 /// those of agents too; if it is included, where the container includes any, and not excluded.
 fn acts_on(trigger: &Component, facts: &ContainerFacts) -> bool {
-    let rules = &facts.rules;
-    let listed = |list: &Option<String>| list.as_deref().map(|list| names(list, trigger));
+    let listed = |list: Option<&str>| list.map(|list| names(list, trigger));
     let notifies = ActingKind::parse(&trigger.type_).is_none();
+    let lists = match notifies {
+        true => facts.rules.notifications(),
+        false => facts.rules.actions(),
+    };
     let is_near = trigger.agent.as_deref() == facts.watcher.agent_name()
         || (notifies && trigger.agent.is_none());
-    is_near
-        && listed(&rules.trigger_include).unwrap_or(true)
-        && !listed(&rules.trigger_exclude).unwrap_or(false)
+    is_near && listed(lists.include).unwrap_or(true) && !listed(lists.exclude).unwrap_or(false)
 }
 
 /// Whether a label's list (`docker.local:minor, ntfy`) names the trigger, by id or by name. The

@@ -1,14 +1,16 @@
 //! The history of updates and rollbacks (contract/drydock-container-api.md, "Get update/rollback
 //! history").
 
-use plimsoll_domain::{access::Scope, ids::OperationId, operation::Phase};
-pub use plimsoll_store::update_operations::Operation;
+use plimsoll_domain::{access::Scope, ids::OperationId, operation::Phase, webhook};
+pub use plimsoll_store::update_operations::{HistoryFilter, Operation, PastOperation, WayBack};
 use plimsoll_store::{
     audit::{self, AuditStatus, NewAudit},
     begin, commit, events, journal, update_operations,
 };
 
-use crate::{App, AppError, requests::Caller};
+use serde_json::{Value, json};
+
+use crate::{App, AppError, requests::Caller, totals::Total};
 
 pub const NOT_FOUND: &str = "Update operation not found";
 
@@ -35,6 +37,63 @@ impl App {
             )
             .await?;
         Ok((operations, u64::try_from(total).unwrap_or(0)))
+    }
+
+    /// Operations of all containers, also of those that are gone, newest first, and how many there
+    /// are from `filter.before` on.
+    pub async fn operation_history(
+        &self,
+        filter: &HistoryFilter,
+        offset: u64,
+        limit: u64,
+    ) -> Result<(Vec<PastOperation>, u64), AppError> {
+        // Postgres stores no NUL, so no container has such a name.
+        let name = filter.container.as_deref();
+        if name.is_some_and(|name| name.contains('\0')) {
+            return Ok((Vec::new(), 0));
+        }
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let limit = number(if limit == 0 { u64::MAX } else { limit });
+        let found = self
+            .store()
+            .operation_history(filter, number(offset), limit);
+        let (operations, total) = found.await?;
+        Ok((operations, u64::try_from(total).unwrap_or(0)))
+    }
+
+    /// The newest way back of each container that has one.
+    pub async fn ways_back(&self) -> Result<Vec<WayBack>, AppError> {
+        Ok(self.store().ways_back().await?)
+    }
+
+    /// Tells those who look on how far the operation's pull is. Nobody needs it: what fails is
+    /// forgotten.
+    pub async fn tell_pull(&self, operation: &Operation, done: u64, total: u64) {
+        let payload = json!({
+            "operationId": operation.id,
+            "kind": operation.kind,
+            "containerName": operation.container_name,
+            "containerId": operation.container_id,
+            "phase": operation.phase,
+            "targetImage": operation.target_image,
+            "step": "pull",
+            "bytesDone": done,
+            "bytesTotal": total,
+        });
+        self.tell_in_passing(webhook::OPERATION_PROGRESS, &payload)
+            .await;
+    }
+
+    /// An event that nothing depends on.
+    pub(crate) async fn tell_in_passing(&self, kind: &str, payload: &Value) {
+        let told = async {
+            let client = self.store().client().await?;
+            events::append(&client, kind, &payload.to_string()).await
+        };
+        match told.await {
+            Ok(()) => self.announce().await,
+            Err(error) => tracing::debug!(%error, kind, "an event was not told"),
+        }
     }
 
     /// One operation, wherever its container is now.
@@ -72,6 +131,8 @@ impl App {
         audit::append(&tx, &entry).await?;
         events::append(&tx, journal::EVENT, &event).await?;
         commit(tx).await?;
+        let ended = [operation.kind.as_str(), Phase::RollbackFailed.as_str()];
+        self.tally().add(Total::OperationsEnded, &ended, 1.0);
         self.announce().await;
         self.get_operation(id).await
     }

@@ -32,14 +32,22 @@ impl App {
     /// `NotFound` without one, `Conflict` when it is a dry run.
     pub(crate) async fn trigger_name(&self, state: &ContainerState) -> Result<String, AppError> {
         let triggers = self.update_triggers(&state.facts.watcher.agent).await?;
-        let trigger = match choose(&state.facts, &triggers) {
-            Choice::Trigger(trigger, _) => Some(trigger),
-            _ => triggers.iter().find(|one| one.suits(&state.facts)),
-        };
-        let trigger = trigger.ok_or_else(|| AppError::NotFound(NO_TRIGGER.to_owned()))?;
-        refuse_dry_run(trigger)?;
-        Ok(trigger.id())
+        trigger_of(state, &triggers)
     }
+}
+
+/// The same among `triggers`, those of the container's agent.
+pub(crate) fn trigger_of(
+    state: &ContainerState,
+    triggers: &[UpdateTrigger],
+) -> Result<String, AppError> {
+    let trigger = match choose(&state.facts, triggers) {
+        Choice::Trigger(trigger, _) => Some(trigger),
+        _ => triggers.iter().find(|one| one.suits(&state.facts)),
+    };
+    let trigger = trigger.ok_or_else(|| AppError::NotFound(NO_TRIGGER.to_owned()))?;
+    refuse_dry_run(trigger)?;
+    Ok(trigger.id())
 }
 
 /// The trigger that updates the container, if its labels let one.

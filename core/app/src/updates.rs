@@ -4,17 +4,21 @@ use chrono::{DateTime, Utc};
 use plimsoll_domain::{
     access::Scope,
     acting::UpdateTrigger,
+    compose::FileUse,
     container::ContainerState,
-    eligibility::{self, AdmissionFacts, Blocker, BlockerReason},
+    eligibility::{self, AdmissionFacts, Blocker, BlockerReason, Severity},
     ids::OperationId,
+    image::Tag,
     operation::OperationKind,
-    target::{UpdateTarget, update_target},
+    target::{UpdateTarget, candidate_image, update_target},
 };
+use plimsoll_store::operation_inputs::OperationInput;
 use serde_json::json;
 
 use crate::{
     App, AppError,
     requests::{Caller, Request},
+    scripts,
     update_triggers::{NO_TRIGGER, chosen, refuse_dry_run},
 };
 
@@ -31,6 +35,25 @@ pub enum UpdateOrigin {
     Watch,
 }
 
+/// How an update is to be made, beyond what is usual.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WantedUpdate<'a> {
+    /// A tag of the repository that the container runs, instead of the candidate.
+    pub version: Option<&'a str>,
+    /// The script that checks it, instead of the container's own.
+    pub script: Option<&'a str>,
+    /// What becomes of the Compose file that the container came from, whatever trigger updates it.
+    pub compose_file: Option<FileUse>,
+}
+
+/// What a blocker of the candidate is held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// It is what was chosen.
+    Candidate,
+    AnyTarget,
+}
+
 impl UpdateOrigin {
     pub(crate) const fn audit_action(self) -> &'static str {
         match self {
@@ -41,37 +64,63 @@ impl UpdateOrigin {
 }
 
 impl App {
-    /// Accepts an update of the container to the candidate that the last watch found. Returns the
-    /// operation, which is durable and will run whatever happens to this process.
+    /// Accepts an update of the container to the candidate that the last watch found, or as
+    /// `wanted` says otherwise. Returns the operation, which is durable and will run whatever
+    /// happens to this process. Whether there is such a version is found out before anything is
+    /// touched, and so is whether a Compose file may be edited: then the operation fails with the
+    /// reason.
     ///
     /// # Errors
-    /// In this order (reference/drydock.md 1.9): `Forbidden` when actions are off, `NotFound`,
-    /// `Invalid` without an available update, `Conflict` for a temporary rollback container, a
-    /// target that was rolled back or an active operation, `NotFound` without a docker trigger.
+    /// In this order (reference/drydock.md 1.9): `Forbidden` when actions are off, `Invalid` for
+    /// what can be no script, `NotFound`, `Invalid` for the version that runs, `Invalid` without an
+    /// available update, `Conflict` for a temporary rollback container, a target that was rolled
+    /// back or an active operation, `NotFound` without a docker trigger, `Conflict` for a file of a
+    /// container that Compose did not make.
     pub async fn request_update(
         &self,
         container: &str,
         origin: UpdateOrigin,
+        wanted: WantedUpdate<'_>,
         caller: &Caller<'_>,
     ) -> Result<OperationId, AppError> {
         caller.authorise(Scope::ContainersUpdate)?;
-        if !self.settings().container_actions.is_enabled() {
-            return Err(AppError::Forbidden(
-                "Container actions are disabled".to_owned(),
-            ));
-        }
+        self.container_actions_allowed()?;
         if let Some(operation) = self.replayed(caller).await? {
             return Ok(operation);
         }
+        let script = wanted.script.map(scripts::parse).transpose()?;
         let entry = self.get_container(container).await?;
-        let triggers = self
-            .update_triggers(&entry.state.facts.watcher.agent)
-            .await?;
-        self.update_through(&entry.state, &triggers, origin, caller)
-            .await
+        let (state, facts) = (&entry.state, &entry.state.facts);
+        if wanted.version == Some(&facts.image.tag.value) {
+            return Err(AppError::Invalid(format!(
+                "{} runs {} already",
+                facts.name, facts.image.tag.value
+            )));
+        }
+        let triggers = self.update_triggers(&facts.watcher.agent).await?;
+        let admitted = match wanted.version {
+            Some(version) => self.admit_update_to(state, &triggers, version),
+            None => self.admit_update(state, &triggers),
+        };
+        let mut admitted = match admitted {
+            Ok(admitted) => admitted,
+            // What stands in the way may be what the same request made through another replica a
+            // moment ago.
+            Err(refusal) => return self.replayed(caller).await?.ok_or(refusal),
+        };
+        if wanted.compose_file.is_some() {
+            refuse_without_file(state)?;
+            admitted.compose_file = wanted.compose_file;
+        }
+        let input = OperationInput {
+            script: script.as_ref().map(|script| script.as_str()),
+            ..OperationInput::default()
+        };
+        let request = admitted.request(state, origin);
+        self.accept_with(request, input, caller).await
     }
 
-    /// The same through one of these triggers.
+    /// The same to the candidate, through one of these triggers.
     pub(crate) async fn update_through(
         &self,
         state: &ContainerState,
@@ -105,6 +154,70 @@ impl App {
             return Err(refusal(blocker, state));
         }
         self.admitted(state, triggers, now)
+    }
+
+    /// The same to a tag that somebody chose, whatever the last watch found. What stands in the way
+    /// of the candidate alone does not stop another one.
+    pub(crate) fn admit_update_to(
+        &self,
+        state: &ContainerState,
+        triggers: &[UpdateTrigger],
+        version: &str,
+    ) -> Result<Admitted, AppError> {
+        let tag = Tag::parse(version)
+            .ok_or_else(|| AppError::Invalid(format!("{version:?} is not a tag")))?;
+        let image = state.facts.image.repository().ok_or_else(|| {
+            AppError::Invalid("No registry knows the image of this container".to_owned())
+        })?;
+        let candidate = candidate_image(state);
+        let of = match candidate.is_some_and(|candidate| candidate.tag() == Some(&tag)) {
+            true => Refused::Candidate,
+            false => Refused::AnyTarget,
+        };
+        self.refuse_hard(state, triggers, of)?;
+        let trigger = chosen(&state.facts, triggers)
+            .ok_or_else(|| AppError::NotFound(NO_TRIGGER.to_owned()))?;
+        refuse_dry_run(trigger)?;
+        let target = UpdateTarget {
+            image: image.with_tag(tag),
+            seen_digest: None,
+            from_version: state.facts.image.tag.value.clone(),
+            to_version: version.to_owned(),
+        };
+        Ok(Admitted {
+            trigger_name: trigger.id(),
+            target_image: target.familiar(),
+            target,
+            compose_file: None,
+        })
+    }
+
+    /// What stands in the way of an update to something that somebody chose.
+    pub(crate) fn refuse_hard(
+        &self,
+        state: &ContainerState,
+        triggers: &[UpdateTrigger],
+        of: Refused,
+    ) -> Result<(), AppError> {
+        let admission = AdmissionFacts {
+            actions_enabled: self.settings().container_actions.is_enabled(),
+            triggers: triggers.to_vec(),
+        };
+        let eligibility = eligibility::evaluate(state, &admission, Utc::now());
+        let hard = eligibility.blockers.iter().find(|blocker| {
+            blocker.severity == Severity::Hard
+                && match blocker.reason {
+                    BlockerReason::NoUpdateAvailable => false,
+                    BlockerReason::LastUpdateRolledBack | BlockerReason::SecurityScanBlocked => {
+                        of == Refused::Candidate
+                    }
+                    _ => true,
+                }
+        });
+        match hard {
+            Some(blocker) => Err(refusal(blocker, state)),
+            None => Ok(()),
+        }
     }
 
     /// An update that somebody has to ask for no more: nothing at all stands in its way. That
@@ -141,6 +254,7 @@ impl App {
             trigger_name: trigger.id(),
             target_image: target.familiar(),
             target,
+            compose_file: None,
         })
     }
 }
@@ -150,6 +264,8 @@ pub(crate) struct Admitted {
     pub(crate) trigger_name: String,
     target_image: String,
     target: UpdateTarget,
+    /// Beyond what the trigger does.
+    pub(crate) compose_file: Option<FileUse>,
 }
 
 impl Admitted {
@@ -167,9 +283,20 @@ impl Admitted {
             target_image: &self.target_image,
             target_digest: None,
             backup: None,
+            compose_file: self.compose_file,
             rollback_reason: None,
             audit_action: origin.audit_action(),
         }
+    }
+}
+
+/// Only what Compose made came from a file.
+pub(crate) fn refuse_without_file(state: &ContainerState) -> Result<(), AppError> {
+    match state.facts.compose {
+        Some(_) => Ok(()),
+        None => Err(AppError::conflict(
+            "The container was not made by Compose, so there is no file to edit",
+        )),
     }
 }
 

@@ -7,12 +7,15 @@ use plimsoll_domain::{
     access::Scope,
     ids::{ContainerId, JobId, WatcherRef},
     job::{JobSpec, WatchCause},
+    webhook,
 };
 use plimsoll_store::{
     begin, commit,
     jobs::{self, NewJob},
 };
+use serde_json::json;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::{App, AppError, requests::Caller};
 
@@ -90,17 +93,27 @@ impl App {
         let mut client = self.store().client().await?;
         let tx = begin(&mut client).await?;
         for job in &jobs {
-            jobs::insert(&tx, job).await?;
+            let span = plimsoll_trace::producing(format_args!("accept watch"));
+            jobs::insert(&tx, job).instrument(span).await?;
         }
         commit(tx).await?;
         drop(client);
-        for job in &jobs {
-            if let Err(error) = self.queue().wake_workers(&job.watcher, &[job.id]).await {
-                tracing::warn!(%error, "could not wake a worker; the sweep will");
-            }
-        }
+        self.wake(jobs.iter().map(|job| (&job.watcher, job.id)))
+            .await;
         let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
         self.wait_for_jobs(&ids, patience).await
+    }
+
+    /// Tells those who look on how far a watch is.
+    pub async fn tell_watch(&self, watcher: &WatcherRef, stage: &str, total: usize) {
+        let payload = json!({
+            "watcher": watcher.name,
+            "agent": watcher.agent,
+            "stage": stage,
+            "total": total,
+        });
+        self.tell_in_passing(webhook::WATCH_PROGRESS, &payload)
+            .await;
     }
 
     pub(crate) async fn wait_for_jobs(
@@ -132,9 +145,9 @@ impl App {
                 return Ok(WatchAnswer::Running { watchers });
             }
             // A job announces its end with its events, but a watch that changed nothing has none.
-            // Looking again after a sixteenth of the time so far makes nobody wait much longer than
+            // Looking again after a thirtieth of the time so far makes nobody wait much longer than
             // the watch took.
-            let pause = (begun.elapsed() / 16).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+            let pause = (begun.elapsed() / 30).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
             tokio::time::sleep(pause.min(deadline - Instant::now())).await;
         }
     }

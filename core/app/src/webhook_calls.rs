@@ -6,8 +6,12 @@ use plimsoll_domain::{ids::OperationId, job::WatchCause};
 use plimsoll_store::audit::{self, AuditStatus, NewAudit};
 
 use crate::{
-    App, AppError, containers::NOT_FOUND, inventory::Entry, requests::Caller,
-    updates::UpdateOrigin, watches::WatchAnswer,
+    App, AppError,
+    containers::NOT_FOUND,
+    inventory::Entry,
+    requests::Caller,
+    updates::{UpdateOrigin, WantedUpdate},
+    watches::WatchAnswer,
 };
 
 /// How long a webhook waits for the check that finds what was just pushed.
@@ -90,7 +94,12 @@ impl App {
         // The check may have found the container re-created under another id.
         let entry = self.webhook_container(container).await?;
         match self
-            .request_update(entry.id(), UpdateOrigin::Webhook, caller)
+            .request_update(
+                entry.id(),
+                UpdateOrigin::Webhook,
+                WantedUpdate::default(),
+                caller,
+            )
             .await
         {
             Ok(operation) => Ok(WebhookUpdate::Accepted(operation)),

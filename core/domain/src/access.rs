@@ -280,6 +280,21 @@ impl Principal {
         }
     }
 
+    /// Whoever reaches a dialect that was opened to everybody: what its clients do with containers,
+    /// and nothing of what keeps the rest closed (secrets, credentials, users, settings).
+    pub fn unasked() -> Self {
+        const KEPT: &[Scope] = &[
+            Scope::ContainersReveal,
+            Scope::TokensWrite,
+            Scope::SettingsWrite,
+            Scope::UsersWrite,
+        ];
+        let mut principal = Self::anonymous(Role::Admin);
+        let scopes = principal.scopes.iter();
+        principal.scopes = scopes.filter(|scope| !KEPT.contains(scope)).collect();
+        principal
+    }
+
     pub fn may(&self, scope: Scope) -> bool {
         self.scopes.contains(scope)
     }
@@ -352,6 +367,19 @@ mod tests {
             serde_json::from_str::<ScopeSet>(&all).unwrap(),
             ScopeSet::all()
         );
+    }
+
+    #[test]
+    fn whoever_is_not_asked_works_with_containers_and_with_nothing_else() {
+        let principal = Principal::unasked();
+        assert!(principal.may(Scope::ContainersUpdate) && principal.may(Scope::ContainersDelete));
+        for kept in [
+            Scope::ContainersReveal,
+            Scope::TokensWrite,
+            Scope::UsersWrite,
+        ] {
+            assert!(!principal.may(kept), "{kept}");
+        }
     }
 
     #[test]

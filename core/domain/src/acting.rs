@@ -46,7 +46,7 @@ impl fmt::Display for ActingKind {
 pub enum Auto {
     /// Every container that it applies to.
     True,
-    /// Those whose own label `dd.trigger.include` names it.
+    /// Those whose own label `dd.action.auto`, `dd.action.include` or `dd.trigger.include` names it.
     OnInclude,
     /// None.
     #[default]
@@ -111,13 +111,27 @@ impl UpdateTrigger {
     /// Whether the container's own labels let it.
     pub fn association(&self, facts: &ContainerFacts) -> Association {
         let rules = &facts.rules;
-        associate(
-            rules.trigger_include.as_deref(),
-            rules.trigger_exclude.as_deref(),
-            self.kind.as_str(),
-            &self.name,
-            self.threshold,
-        )
+        let lists = rules.actions();
+        let association = self.named(lists.include, lists.exclude);
+        // What holds back automatic updates is said where they are asked for.
+        match (association, self.granted(facts)) {
+            (Association::Applies(_), Some(threshold)) => Association::Applies(threshold),
+            (association, _) => association,
+        }
+    }
+
+    /// The threshold with which `dd.action.auto` names it.
+    fn granted(&self, facts: &ContainerFacts) -> Option<Threshold> {
+        let auto = facts.rules.action_auto.as_deref()?;
+        match self.named(Some(auto), None) {
+            Association::Applies(threshold) => Some(threshold),
+            Association::NotIncluded | Association::Excluded => None,
+        }
+    }
+
+    fn named(&self, include: Option<&str>, exclude: Option<&str>) -> Association {
+        let kind = self.kind.as_str();
+        associate(include, exclude, kind, &self.name, self.threshold)
     }
 
     /// Whether it may update the container without being asked. Labels of the image are no labels
@@ -125,7 +139,11 @@ impl UpdateTrigger {
     pub fn acts_alone_on(&self, facts: &ContainerFacts) -> bool {
         match self.auto {
             Auto::True => true,
-            Auto::OnInclude => facts.rules.trigger_include.is_some(),
+            // Where `dd.action.auto` speaks, it alone does: what else is included waits for people.
+            Auto::OnInclude => match facts.rules.action_auto {
+                Some(_) => self.granted(facts).is_some(),
+                None => facts.rules.actions().include.is_some(),
+            },
             Auto::False => false,
         }
     }
@@ -229,6 +247,15 @@ mod tests {
         assert!(!trigger.acts_alone_on(&facts));
         facts.rules.trigger_include = Some("docker.a".to_owned());
         assert!(trigger.acts_alone_on(&facts));
+        facts.rules.action_auto = Some("docker.b".to_owned());
+        assert!(!trigger.acts_alone_on(&facts), "included, for people");
+        facts.rules.action_auto = Some("docker.a:patch".to_owned());
+        assert!(trigger.acts_alone_on(&facts));
+        assert_eq!(chosen(&facts, &[trigger.clone()]), "docker.a:patch");
+        facts.rules.action_auto = None;
+        facts.rules.action_include = Some("docker.b".to_owned());
+        assert_eq!(chosen(&facts, &[trigger.clone()]), "NotIncluded");
+        facts.rules.action_include = None;
         facts.rules.trigger_include = None;
         trigger.auto = Auto::True;
         assert!(trigger.acts_alone_on(&facts));

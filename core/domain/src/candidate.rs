@@ -4,15 +4,28 @@
 //! One pass over the tags, in any order, with one answer. Without a `transform` nothing is
 //! allocated per tag: a repository may have 100,000.
 
+mod best;
+mod limits;
+mod standing;
+
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
+
+pub use limits::RulesError;
+pub use standing::standing_tags;
 
 use crate::container::{SemverDiff, TagFacts, TagPrecision};
 use crate::image::{ImageRef, is_tag};
 use crate::labels::{ContainerRules, TagFamily};
 use crate::pattern::{Pattern, PatternError, Transform};
 use crate::tag::{ParsedTag, Shape};
+
+use best::Best;
+use limits::{Limits, Range};
+
+/// Characters of a `docksmith.tag-regex`, as in Docksmith.
+const MAX_TAG_REGEX: usize = 500;
 
 /// The rules about tags, compiled once per container and watch.
 #[derive(Clone, Debug, Default)]
@@ -21,11 +34,25 @@ pub struct TagRules {
     exclude: Option<Pattern>,
     transform: Option<Transform>,
     family: TagFamily,
+    /// What every candidate must match besides, wherever it comes from.
+    only: Option<Pattern>,
+    limits: Limits,
+    prereleases: Prereleases,
+}
+
+/// Whether a container that runs a release may go to a pre-release.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Prereleases {
+    #[default]
+    OfItsOwnKind,
+    Any,
 }
 
 impl TagRules {
-    /// The error names the label and is meant for the container's `error.message`.
-    pub fn compile(rules: &ContainerRules) -> Result<Self, PatternError> {
+    /// The error names the label and is meant for the container's `error.message`. A container whose
+    /// rules cannot be compiled has no candidate.
+    pub fn compile(rules: &ContainerRules) -> Result<Self, RulesError> {
+        let versions = &rules.versions;
         let pattern = |label, text: &Option<String>| {
             text.as_deref()
                 .map(|text| Pattern::compile(label, text))
@@ -40,6 +67,12 @@ impl TagRules {
                 .map(|formula| Transform::compile("dd.tag.transform", formula))
                 .transpose()?,
             family: rules.tag_family.unwrap_or_default(),
+            only: versions.tag_regex.as_deref().map(tag_regex).transpose()?,
+            limits: Limits::compile(versions)?,
+            prereleases: match versions.allow_prerelease {
+                true => Prereleases::Any,
+                false => Prereleases::OfItsOwnKind,
+            },
         })
     }
 
@@ -77,7 +110,29 @@ impl TagRules {
                 .exclude
                 .as_ref()
                 .is_some_and(|exclude| exclude.is_match(tag))
+            && self.only.as_ref().is_none_or(|only| only.is_match(tag))
     }
+
+    /// Whether `tag` is strictly newer than what runs.
+    fn is_newer(&self, running: &ParsedTag<'_>, tag: &ParsedTag<'_>) -> bool {
+        is_greater(running, tag)
+            || (self.prereleases == Prereleases::Any
+                && tag.prerelease().is_some()
+                && tag.same_flavour(running)
+                && tag.cmp_version(running).is_gt())
+    }
+}
+
+fn tag_regex(text: &str) -> Result<Pattern, PatternError> {
+    const LABEL: &str = "docksmith.tag-regex";
+    let length = text.chars().count();
+    if length > MAX_TAG_REGEX {
+        return Err(PatternError::new(
+            LABEL,
+            format!("the regular expression has {length} characters, more than {MAX_TAG_REGEX}"),
+        ));
+    }
+    Pattern::compile(LABEL, text)
 }
 
 /// Signatures and other documents about an image that registries keep as tags.
@@ -98,6 +153,8 @@ pub enum NoUpdate {
     NothingMatches,
     /// There are newer versions, but only in other flavours or schemes.
     OtherFamilies,
+    /// There are newer versions in the family, but a pin or a bound excludes them.
+    Limited,
     /// It runs the newest one.
     UpToDate,
 }
@@ -106,17 +163,21 @@ impl fmt::Display for NoUpdate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             NoUpdate::NotAVersion => {
-                "The tag is not a version, so only its digest is watched; set dd.tag.include to \
+                "The tag is not a version, so only its digest can be watched; set dd.tag.include to \
                  follow versions"
             }
             NoUpdate::Floating => {
-                "The tag follows a line of versions, so only its digest is watched; set \
+                "The tag follows a line of versions, so only its digest can be watched; set \
                  dd.tag.include or dd.tag.family=loose to follow tags"
             }
             NoUpdate::NothingMatches => "No version among the tags matches the tag filters",
             NoUpdate::OtherFamilies => {
                 "Newer versions exist only with another prefix, number of parts or suffix; set \
                  dd.tag.family=loose to follow them"
+            }
+            NoUpdate::Limited => {
+                "Newer versions exist only outside of what docksmith.version-pin-…, version-min and \
+                 version-max allow"
             }
             NoUpdate::UpToDate => "No tag is newer",
         })
@@ -177,7 +238,8 @@ pub fn decide<'t, T: AsRef<str>>(current: &str, tags: &'t [T], rules: &TagRules)
         return stay(NoUpdate::Floating);
     }
     let mut best = Best::new(Some(running), rules);
-    let mut others = false;
+    let range = rules.limits.range(Some(running));
+    let (mut others, mut limited) = (false, false);
     for tag in tags.iter().map(AsRef::as_ref) {
         if !rules.admits(tag) {
             continue;
@@ -186,17 +248,20 @@ pub fn decide<'t, T: AsRef<str>>(current: &str, tags: &'t [T], rules: &TagRules)
         let Some(parsed) = ParsedTag::parse(&text) else {
             continue;
         };
-        if !is_greater(&running, &parsed) {
+        if !rules.is_newer(&running, &parsed) {
             continue;
         }
-        if is_family(&running, &parsed, rules.family) {
+        if !is_family(&running, &parsed, rules) {
+            others = true;
+        } else if range.holds(&parsed) {
             best.offer(tag, &parsed);
         } else {
-            others = true;
+            limited = true;
         }
     }
     match best.tag() {
         Some((tag, diff)) => Decision::Climb { tag, diff },
+        None if limited => stay(NoUpdate::Limited),
         None if others => stay(NoUpdate::OtherFamilies),
         None => stay(NoUpdate::UpToDate),
     }
@@ -210,7 +275,8 @@ fn recover<'t, T: AsRef<str>>(
     rules: &TagRules,
 ) -> Decision<'t> {
     let mut best = Best::new(running.copied(), rules);
-    let mut matched = false;
+    let range = rules.limits.range(running.copied());
+    let (mut matched, mut limited) = (false, false);
     for tag in tags.iter().map(AsRef::as_ref) {
         if !rules.admits(tag) {
             continue;
@@ -219,12 +285,21 @@ fn recover<'t, T: AsRef<str>>(
         let Some(parsed) = ParsedTag::parse(&text).filter(|tag| !tag.has_stray_zero()) else {
             continue;
         };
+        if counts_builds(running, &parsed) {
+            continue;
+        }
         matched = true;
-        if running.is_none_or(|running| is_greater(running, &parsed)) {
-            best.offer(tag, &parsed);
+        if running.is_none_or(|running| rules.is_newer(running, &parsed)) {
+            if range.holds(&parsed) {
+                best.offer(tag, &parsed);
+            } else {
+                limited = true;
+            }
         }
     }
-    let reason = if matched {
+    let reason = if limited {
+        NoUpdate::Limited
+    } else if matched {
         NoUpdate::UpToDate
     } else {
         NoUpdate::NothingMatches
@@ -255,29 +330,43 @@ pub fn is_greater(running: &ParsedTag<'_>, tag: &ParsedTag<'_>) -> bool {
     }
 }
 
-fn is_family(running: &ParsedTag<'_>, tag: &ParsedTag<'_>, family: TagFamily) -> bool {
-    if tag.has_stray_zero() && !running.has_stray_zero() {
+fn is_family(running: &ParsedTag<'_>, tag: &ParsedTag<'_>, rules: &TagRules) -> bool {
+    if tag.has_stray_zero() && !running.has_stray_zero() || counts_builds(Some(running), tag) {
         return false;
     }
-    let released = running
-        .prerelease()
-        .is_some_and(|mark| mark.released_as(tag.suffix()));
-    match family {
+    let any = rules.prereleases == Prereleases::Any;
+    // `-alpine` to `-alpine-rc1` is another shape already; this is for marks that are pure
+    // extensions.
+    let mark = any || running.prerelease().is_some() || tag.prerelease().is_none();
+    match rules.family {
         TagFamily::Strict => {
             tag.prefix() == running.prefix()
                 && tag.parts().len() == running.parts().len()
                 && tag.same_scheme(running)
-                && (released || tag.shape_against(running) != Shape::Different)
-                // `-alpine` to `-alpine-rc1` is another shape already; this is for marks that
-                // are pure extensions.
-                && (running.prerelease().is_some() || tag.prerelease().is_none())
+                && mark
+                && is_flavour(running, tag, rules.prereleases)
         }
         TagFamily::Loose => {
-            bare(tag.prefix()) == bare(running.prefix())
-                && tag.same_scheme(running)
-                && (running.prerelease().is_some() || tag.prerelease().is_none())
+            bare(tag.prefix()) == bare(running.prefix()) && tag.same_scheme(running) && mark
         }
     }
+}
+
+/// Same shape of suffix, or its own release, or apart from LinuxServer's build counter the same.
+fn is_flavour(running: &ParsedTag<'_>, tag: &ParsedTag<'_>, prereleases: Prereleases) -> bool {
+    let released = running
+        .prerelease()
+        .is_some_and(|mark| mark.released_as(tag.suffix()));
+    let same_kind = prereleases == Prereleases::Any
+        || tag.prerelease().is_none() && running.prerelease().is_none();
+    released
+        || tag.shape_against(running) != Shape::Different
+        || same_kind && tag.same_flavour(running)
+}
+
+/// A number too big for a version is one only for who runs such a number.
+fn counts_builds(running: Option<&ParsedTag<'_>>, tag: &ParsedTag<'_>) -> bool {
+    tag.is_build_number() && !running.is_some_and(|running| running.is_build_number())
 }
 
 fn bare(prefix: &str) -> &str {
@@ -290,6 +379,7 @@ fn bare(prefix: &str) -> &str {
 /// For someone on `latest`: the newest plain release.
 fn newest_release<'t, T: AsRef<str>>(tags: &'t [T], rules: &TagRules) -> Option<&'t str> {
     let mut best = Best::new(None, rules);
+    let range: Range<'_> = rules.limits.range(None);
     for tag in tags.iter().map(AsRef::as_ref) {
         if !rules.admits(tag) {
             continue;
@@ -301,90 +391,24 @@ fn newest_release<'t, T: AsRef<str>>(tags: &'t [T], rules: &TagRules) -> Option<
                 && bare(tag.prefix()).is_empty()
                 && !tag.has_stray_zero()
         });
-        if let Some(parsed) = plain {
+        if let Some(parsed) = plain.filter(|tag| range.holds(tag)) {
             best.offer(tag, &parsed);
         }
     }
     best.tag.map(|(tag, _)| tag)
 }
 
-/// The best tag so far. The order is total, so the order of the tags does not matter.
-struct Best<'t, 'r> {
-    running: Option<ParsedTag<'r>>,
-    rules: &'r TagRules,
-    /// The tag and its transformed text.
-    tag: Option<(&'t str, Cow<'t, str>)>,
-}
-
-impl<'t, 'r> Best<'t, 'r> {
-    fn new(running: Option<ParsedTag<'r>>, rules: &'r TagRules) -> Self {
-        Self {
-            running,
-            rules,
-            tag: None,
-        }
-    }
-
-    fn offer(&mut self, tag: &'t str, parsed: &ParsedTag<'_>) {
-        let better = match &self.tag {
-            None => true,
-            Some((best, text)) => match ParsedTag::parse(text) {
-                Some(best_parsed) => self
-                    .compare(parsed, &best_parsed)
-                    .then_with(|| tag.cmp(best))
-                    .is_gt(),
-                None => true,
-            },
-        };
-        if better {
-            self.tag = Some((tag, self.rules.transform(tag)));
-        }
-    }
-
-    /// Numeric parts first. Among equal ones: a release before a pre-release, the exact suffix
-    /// that runs, its flavour, then the numbers in the suffix. Pre-release numbers are progress,
-    /// not a flavour, so there the highest comes first.
-    fn compare(&self, a: &ParsedTag<'_>, b: &ParsedTag<'_>) -> Ordering {
-        let rank = |tag: &ParsedTag<'_>| {
-            let release = tag.prerelease().is_none();
-            let (exact, shape, precision, prefix) = match &self.running {
-                Some(running) => (
-                    release && tag.suffix() == running.suffix(),
-                    tag.shape_against(running),
-                    tag.parts().len() == running.parts().len(),
-                    tag.prefix() == running.prefix(),
-                ),
-                None => (tag.suffix().is_empty(), Shape::Same, true, true),
-            };
-            (release, exact, shape, precision, prefix)
-        };
-        a.cmp_parts(b)
-            .then_with(|| rank(a).cmp(&rank(b)))
-            .then_with(|| a.cmp_suffix_numbers(b))
-            // The more precise tag names the release better: `1.2.0` before `1.2`.
-            .then_with(|| a.parts().len().cmp(&b.parts().len()))
-    }
-
-    fn tag(self) -> Option<(&'t str, SemverDiff)> {
-        let (tag, text) = self.tag?;
-        let diff = match (&self.running, ParsedTag::parse(&text)) {
-            (Some(running), Some(parsed)) => running.diff(&parsed),
-            _ => SemverDiff::Unknown,
-        };
-        Some((tag, diff))
-    }
-}
-
 /// Whether a new digest under the same tag counts as an update, as of the contract's era: a label
 /// decides; else a specific version is taken to stand still; else yes, except on Docker Hub, whose
-/// limits a fleet of `latest` would use up. A reference by digest never moves.
+/// limits a fleet of `latest` would use up, unless `docksmith.allow-latest` says that the mutable
+/// tag is meant. A reference by digest never moves.
 pub fn watches_digest(image: &ImageRef, tag: &TagFacts, rules: &ContainerRules) -> bool {
     if image.tag().is_none() && image.digest().is_some() {
         return false;
     }
     rules.watch_digest.unwrap_or_else(|| {
         let stands_still = tag.semver && tag.tag_precision == TagPrecision::Specific;
-        !stands_still && !image.is_docker_hub()
+        !stands_still && (rules.versions.allow_latest || !image.is_docker_hub())
     })
 }
 

@@ -14,6 +14,7 @@ use crate::operation::{OperationKind, Phase, Status};
 use crate::policy::UpdatePolicy;
 use crate::redact::EnvVar;
 use crate::security::Reports;
+use crate::stack::Wiring;
 
 /// What a worker saw when it inspected a container. Contains no secret: `EnvVar` drops them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,12 +45,26 @@ pub struct ContainerFacts {
     pub details: Details,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compose: Option<ComposeRef>,
+    /// What it needs of other containers.
+    #[serde(default, skip_serializing_if = "Wiring::is_empty")]
+    pub wiring: Wiring,
+    /// What its Compose file says, where a worker may read that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compose_image: Option<ComposeFileImage>,
     /// `--rm`: the engine removes the container by itself when it stops.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub auto_remove: bool,
     /// Who else would undo an update of ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manager: Option<Manager>,
+}
+
+/// The image of a container, as the engine shows it and as its Compose file names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComposeFileImage {
+    pub running: String,
+    /// With its variables filled in.
+    pub specified: String,
 }
 
 impl ContainerFacts {
@@ -60,6 +75,11 @@ impl ContainerFacts {
             .as_ref()
             .map(|c| (c.project.as_str(), c.service.as_str()));
         IdentityKey::new(&self.watcher, &self.name, compose)
+    }
+
+    /// What people call it: the label, else its name.
+    pub fn display_name(&self) -> &str {
+        self.rules.display_name.as_deref().unwrap_or(&self.name)
     }
 
     /// The group it is listed under: the group label, else the Compose project
@@ -86,6 +106,16 @@ pub enum Health {
 }
 
 impl Health {
+    /// As the engine says it; `None` where there is no check.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "starting" => Some(Health::Starting),
+            "healthy" => Some(Health::Healthy),
+            "unhealthy" => Some(Health::Unhealthy),
+            _ => None,
+        }
+    }
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Health::Starting => "starting",
@@ -242,6 +272,10 @@ pub struct WatchResult {
     /// A tag worth naming although it is not proposed (e.g. the newest release for `latest`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suggested_tag: Option<String>,
+    /// A tag that names one version and has the same image as a mutable `tag` has now: its digest
+    /// is `digest`, or that of the running image where digests are not watched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recommended_tag: Option<String>,
     /// The manifest digest of `tag` in the registry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
@@ -271,6 +305,16 @@ impl WatchResult {
                 message: message.into(),
             }),
             ..Self::default()
+        }
+    }
+
+    /// Of a container whose rules cannot be followed. Unlike what a failed check found, nothing that
+    /// was found before stays: it may be just what the rules were to prevent.
+    pub fn refused(message: impl Into<String>) -> Self {
+        let failed = Self::failed(message);
+        Self {
+            no_update_reason: Some("A label cannot be read, so nothing is proposed".to_owned()),
+            ..failed
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::container::ContainerState;
 use crate::iso;
 use crate::security::{ScanReport, ScanStatus, SecurityView};
 use crate::target::is_rollback_name;
+use crate::update_check::failed_check;
 
 /// What stands in the way. The order is that of admission's checks: the first hard one is the
 /// answer to a request.
@@ -28,12 +29,12 @@ pub enum BlockerReason {
     LastUpdateRolledBack,
     SecurityScanBlocked,
     ManagedElsewhere,
-    SelfUpdateUnavailable,
     Snoozed,
     SkipTag,
     SkipDigest,
     MaturityNotReached,
     ThresholdNotReached,
+    UpdateCheckFailed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -191,11 +192,11 @@ fn hard(
         )),
         Choice::Excluded => blockers.push(Blocker::hard(
             TriggerExcluded,
-            "The label dd.trigger.exclude names the update trigger",
+            "The label dd.action.exclude or dd.trigger.exclude names the update trigger",
         )),
         Choice::NotIncluded => blockers.push(Blocker::hard(
             TriggerNotIncluded,
-            "The label dd.trigger.include does not name the update trigger",
+            "The label dd.action.include or dd.trigger.include does not name the update trigger",
         )),
     }
     if let Some(operation) = &state.operation {
@@ -234,12 +235,6 @@ fn hard(
                 "The container is managed by {}, which would undo the update",
                 manager.as_str()
             ),
-        ));
-    }
-    if state.facts.rules.infrastructure {
-        blockers.push(Blocker::hard(
-            SelfUpdateUnavailable,
-            "Containers marked as infrastructure cannot be updated from here",
         ));
     }
 }
@@ -286,6 +281,16 @@ fn soft(
             ThresholdNotReached,
             format!("The update trigger's threshold is {threshold}"),
         ));
+    }
+    if let Some(check) = failed_check(state).filter(|_| assessment.raw) {
+        let reason = check.reason.as_deref().unwrap_or("it failed");
+        blockers.push(
+            Blocker::soft(
+                UpdateCheckFailed,
+                format!("The check {} bars the update: {reason}", check.script),
+            )
+            .hint("Update once the reason is gone: the check is asked again"),
+        );
     }
 }
 

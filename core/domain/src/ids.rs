@@ -48,6 +48,10 @@ uuid_id!(
     OperationId
 );
 uuid_id!(
+    /// Operations that were asked for together and come one after another.
+    OperationGroupId
+);
+uuid_id!(
     /// One durable unit of work for a worker.
     JobId
 );
@@ -56,12 +60,28 @@ uuid_id!(
     BackupId
 );
 uuid_id!(
+    /// Objects of an engine that were asked to be removed together.
+    RemovalId
+);
+uuid_id!(
     /// One API token (not its secret).
     TokenId
 );
 uuid_id!(
     /// One user account.
     UserId
+);
+uuid_id!(
+    /// One open event stream.
+    ClientId
+);
+uuid_id!(
+    /// Somebody who is told of events by HTTP.
+    WebhookEndpointId
+);
+uuid_id!(
+    /// One event for one endpoint, however often it is sent: the header `webhook-id`.
+    WebhookDeliveryId
 );
 
 /// A Docker container id: 64 lower-case hexadecimal digits. Containers are addressed by it and
@@ -155,6 +175,12 @@ impl IdentityKey {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The Compose project that the container belongs to.
+    pub fn stack(&self) -> Option<&str> {
+        let (_, rest) = self.0.split_once("::compose:")?;
+        rest.rsplit_once('/').map(|(project, _)| project)
     }
 }
 

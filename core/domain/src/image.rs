@@ -208,6 +208,16 @@ impl ImageRef {
         self.tag.as_ref()
     }
 
+    /// The tag; `latest` where none is written, as Docker reads it.
+    pub fn tag_name(&self) -> &str {
+        self.tag.as_ref().map_or("latest", Tag::as_str)
+    }
+
+    /// `repository:tag` as people call it, without a digest.
+    pub fn familiar_tagged(&self) -> String {
+        format!("{}:{}", self.familiar_name(), self.tag_name())
+    }
+
     pub fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()
     }
@@ -247,6 +257,17 @@ impl ImageRef {
         format!("{}/{}", self.registry, self.repository)
     }
 
+    /// The same for all names of one repository: Docker Hub is reached by more hosts than those that
+    /// references are normalised from.
+    pub fn registry_key(&self) -> String {
+        match self.registry.as_str() {
+            "registry.hub.docker.com" | "hub.docker.com" => {
+                format!("{HUB_HOST}/{}", self.repository)
+            }
+            _ => self.repository_key(),
+        }
+    }
+
     /// What a person would type: without `docker.io/` and `library/`.
     pub fn familiar_name(&self) -> String {
         let name = self.familiar_repository();
@@ -257,7 +278,8 @@ impl ImageRef {
         }
     }
 
-    fn familiar_repository(&self) -> &str {
+    /// As people say it: without the registry, and without Docker Hub's `library/`.
+    pub fn familiar_repository(&self) -> &str {
         match self.repository.strip_prefix("library/") {
             Some(short) if self.is_docker_hub() => short,
             _ => &self.repository,

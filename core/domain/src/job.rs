@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{ContainerId, OperationId};
+use crate::ids::{ContainerId, OperationId, RemovalId};
+use crate::security::SbomFormat;
 
 /// What to do. Versioned on the wire by its tag: a worker that does not know a tag leaves the job
 /// to one that does.
@@ -20,17 +21,32 @@ pub enum JobSpec {
         #[serde(default)]
         cause: WatchCause,
     },
+    /// Something was pushed to this repository (`ImageRef::registry_key`): check what runs an image
+    /// of it, now.
+    Pushed { repository: String },
     /// Scan images of these containers, one after the other.
     Scan { containers: Vec<ContainerId> },
+    /// Make a bill of materials of what this container runs.
+    Sbom {
+        container: ContainerId,
+        format: SbomFormat,
+    },
+    /// Remove what this removal asks for from the engine.
+    Removal { removal: RemovalId },
     /// Run the update program of this operation (update or rollback).
     Operation { operation: OperationId },
 }
 
 impl JobSpec {
+    pub const KINDS: [&str; 6] = ["operation", "watch", "pushed", "scan", "sbom", "removal"];
+
     pub const fn kind(&self) -> &'static str {
         match self {
             JobSpec::Watch { .. } => "watch",
+            JobSpec::Pushed { .. } => "pushed",
             JobSpec::Scan { .. } => "scan",
+            JobSpec::Sbom { .. } => "sbom",
+            JobSpec::Removal { .. } => "removal",
             JobSpec::Operation { .. } => "operation",
         }
     }

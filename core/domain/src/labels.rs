@@ -1,8 +1,15 @@
-//! What a container's labels ask for (`dd.*`, older `wud.*`; reference/drydock.md 3).
+//! What a container's labels ask for (`dd.*`, older `wud.*`, Docksmith's `docksmith.*`;
+//! reference/drydock.md 3, reference/docksmith-dokploy-dockup.md 1.4).
 
+mod change;
 mod parse;
+mod steps;
+mod versions;
 
+pub use change::{LabelChange, LabelReach, LabelRefused, LabelRequest};
 pub use parse::{UserLabels, source_repo};
+pub use steps::{PostUpdate, ScriptPath, StepRules};
+pub use versions::{Pin, VersionRules};
 
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +76,8 @@ pub struct ContainerRules {
     pub transform_tags: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tag_family: Option<TagFamily>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub versions: VersionRules,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watch_digest: Option<bool>,
     /// Look for updates in this repository instead (mirrors).
@@ -91,6 +100,19 @@ pub struct ContainerRules {
     pub trigger_include: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trigger_exclude: Option<String>,
+    /// In place of the two above, for triggers that act.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action_include: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action_exclude: Option<String>,
+    /// Triggers that may act by themselves where they do so for those that ask for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action_auto: Option<String>,
+    /// In place of the first two, for triggers that tell people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notification_include: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notification_exclude: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook_enabled: Option<bool>,
     #[serde(skip_serializing_if = "is_default")]
@@ -100,6 +122,8 @@ pub struct ContainerRules {
     pub security_gate: Option<bool>,
     #[serde(skip_serializing_if = "is_default")]
     pub hooks: HookRules,
+    #[serde(skip_serializing_if = "is_default")]
+    pub steps: StepRules,
     /// How long a new container without healthcheck must run to count as good; seconds, at
     /// least 1.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,7 +131,8 @@ pub struct ContainerRules {
     /// A policy written as labels; the user's own policy is laid over it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<UpdatePolicy>,
-    /// `dd.update.mode=infrastructure`: updated like Plimsoll itself, not by a running worker.
+    /// `dd.update.mode=infrastructure`: Plimsoll stands on it, so it is updated as Plimsoll's own
+    /// container is.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub infrastructure: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,6 +142,42 @@ pub struct ContainerRules {
     /// Labels that could not be understood, each as a message for people.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
+}
+
+/// Which triggers a container names and bars.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TriggerLists<'a> {
+    pub include: Option<&'a str>,
+    pub exclude: Option<&'a str>,
+}
+
+impl ContainerRules {
+    /// For triggers that act: `dd.action.*`, else `dd.trigger.*`.
+    pub fn actions(&self) -> TriggerLists<'_> {
+        self.lists(&self.action_include, &self.action_exclude)
+    }
+
+    /// For triggers that tell people: `dd.notification.*`, else `dd.trigger.*`.
+    pub fn notifications(&self) -> TriggerLists<'_> {
+        self.lists(&self.notification_include, &self.notification_exclude)
+    }
+
+    fn lists<'a>(
+        &'a self,
+        include: &'a Option<String>,
+        exclude: &'a Option<String>,
+    ) -> TriggerLists<'a> {
+        TriggerLists {
+            include: include
+                .as_ref()
+                .or(self.trigger_include.as_ref())
+                .map(String::as_str),
+            exclude: exclude
+                .as_ref()
+                .or(self.trigger_exclude.as_ref())
+                .map(String::as_str),
+        }
+    }
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

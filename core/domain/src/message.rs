@@ -26,6 +26,14 @@ pub struct Text {
 }
 
 impl Text {
+    /// Both on one page, the title as `title` writes it.
+    pub fn titled(&self, title: impl FnOnce(&str) -> String) -> String {
+        match self.title.is_empty() {
+            true => self.body.clone(),
+            false => format!("{}{}", title(&self.title), self.body),
+        }
+    }
+
     /// Both on one page, for services that know no titles.
     pub fn joined(&self) -> String {
         match (self.title.is_empty(), self.body.is_empty()) {
@@ -53,7 +61,7 @@ const FIXED: &[(Rule, &str, &str)] = &[
     (
         Rule::AgentDisconnect,
         "Agent ${agent} is disconnected",
-        "Agent ${agent} has not been heard of since ${since}",
+        "Agent ${agent} is disconnected since ${since}${reason ? ': ' + reason : ''}",
     ),
 ];
 
@@ -174,7 +182,7 @@ mod tests {
         let mut failed = payload("web");
         failed["error"] = "the health check failed".into();
         failed["operation"] = json!({"status": "rolled-back"});
-        let gone = json!({"agent": "nas", "since": "2026-05-04T09:30:00Z"});
+        let gone = json!({"agent": "nas", "since": "2026-05-04T09:30:00Z", "reason": "It is gone"});
         for (rule, payload, expected) in [
             (
                 "update-available",
@@ -208,7 +216,7 @@ mod tests {
                 gone,
                 text(
                     "Agent nas is disconnected",
-                    "Agent nas has not been heard of since 2026-05-04T09:30:00Z",
+                    "Agent nas is disconnected since 2026-05-04T09:30:00Z: It is gone",
                 ),
             ),
             (

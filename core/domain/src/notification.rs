@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::acting::ActingKind;
 use crate::assessment::UpdateKind;
 use crate::container::ContainerFacts;
+use crate::labels::TriggerLists;
 use crate::schedule::CronSchedule;
 use crate::trigger::{Association, Threshold, associate};
 
@@ -111,6 +112,21 @@ pub struct Recipient {
 }
 
 impl Recipient {
+    /// The occasion on which it is told of something: `first` for what is new, and `again` each time
+    /// if it wants to hear of it more than once. `None`: it has heard of it.
+    pub const fn occasion<'a>(
+        &self,
+        is_new: bool,
+        first: &'a str,
+        again: &'a str,
+    ) -> Option<&'a str> {
+        match (self.once, is_new) {
+            (true, false) => None,
+            (true, true) => Some(first),
+            (false, _) => Some(again),
+        }
+    }
+
     /// From the component's configuration as the worker published it; what it lacks has its
     /// default. `None` for a trigger that acts.
     pub fn new(agent: String, type_: String, name: String, configuration: &Value) -> Option<Self> {
@@ -154,9 +170,7 @@ impl Recipient {
             if !self.may_hear_of(facts) {
                 return &[];
             }
-            let rules = &facts.rules;
-            let include = rules.trigger_include.as_deref();
-            let exclude = rules.trigger_exclude.as_deref();
+            let TriggerLists { include, exclude } = facts.rules.notifications();
             if self.unasked == Unasked::OnInclude && include.is_none() {
                 return &[];
             }

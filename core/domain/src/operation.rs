@@ -16,6 +16,8 @@ pub enum OperationKind {
     Update,
     /// Back to a kept backup, asked for through the API.
     Rollback,
+    /// The same image with other labels.
+    LabelChange,
     Start,
     Stop,
     Restart,
@@ -78,6 +80,7 @@ macro_rules! text {
 text!(OperationKind {
     Update => "update",
     Rollback => "rollback",
+    LabelChange => "label-change",
     Start => "start",
     Stop => "stop",
     Restart => "restart",
@@ -87,7 +90,7 @@ impl OperationKind {
     /// What is done to the container where no new one is made.
     pub const fn action(self) -> Option<ContainerAction> {
         match self {
-            Self::Update | Self::Rollback => None,
+            Self::Update | Self::Rollback | Self::LabelChange => None,
             Self::Start => Some(ContainerAction::Start),
             Self::Stop => Some(ContainerAction::Stop),
             Self::Restart => Some(ContainerAction::Restart),
@@ -128,6 +131,18 @@ text!(Status {
 });
 
 impl Phase {
+    /// Why an operation that got this far and no further was turned round, in the few words that
+    /// metrics count by.
+    pub const fn turned_because(self) -> &'static str {
+        match self {
+            Self::Prepare | Self::Renamed => "create_new_failed",
+            Self::NewCreated => "stop_old_failed",
+            Self::OldStopped => "start_new_failed",
+            Self::NewStarted | Self::HealthGate => "health_gate_failed",
+            _ => "other",
+        }
+    }
+
     /// The status that a phase means. `RollbackFailed` is `failed` to the client, but stays owned
     /// by the janitor until an operator acknowledges it (reliability.md K12).
     pub const fn status(self) -> Status {

@@ -21,7 +21,7 @@ pub struct PatternError {
 }
 
 impl PatternError {
-    fn new(label: &'static str, problem: impl Into<String>) -> Self {
+    pub(crate) fn new(label: &'static str, problem: impl Into<String>) -> Self {
         Self {
             label,
             problem: problem.into(),

@@ -5,8 +5,11 @@ use std::{borrow::Cow, sync::LazyLock};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-/// What stands in the place of a secret value.
+/// What stands in the place of a secret value, in configurations and in texts.
 pub const REDACTED: &str = "[REDACTED]";
+/// The same of an environment variable, in the words of contract/drydock-container-api.md ("Reveal
+/// container environment variables").
+const HIDDEN: &str = "***";
 
 const PATTERNS: &[&str] = &[
     "PASSWORD",
@@ -96,7 +99,7 @@ impl From<Observed> for EnvVar {
         let sensitive = observed.sensitive || is_sensitive(&observed.key, &observed.value);
         Self {
             value: if sensitive {
-                REDACTED.to_owned()
+                HIDDEN.to_owned()
             } else {
                 observed.value
             },
@@ -157,7 +160,7 @@ mod tests {
         ] {
             let var = EnvVar::observed(key, "hunter2");
             assert!(var.is_sensitive(), "{key}");
-            assert_eq!(var.value(), REDACTED, "{key}");
+            assert_eq!(var.value(), HIDDEN, "{key}");
         }
     }
 

@@ -84,6 +84,15 @@ impl CronSchedule {
             .filter(|slot| *slot > now)
     }
 
+    /// Whether it names the present minute: for times during which something may happen.
+    pub fn covers(&self, now: DateTime<Utc>) -> bool {
+        let into_minute = now.timestamp().rem_euclid(60);
+        let minute = DateTime::from_timestamp(now.timestamp() - into_minute, 0);
+        let last = self.last_at(now);
+        last.zip(minute)
+            .is_some_and(|(last, minute)| last >= minute)
+    }
+
     /// The last slot at or before `now`: the one a worker that was away has to catch up on.
     pub fn last_at(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.cron
@@ -192,6 +201,19 @@ mod tests {
         let last = |text| schedule.last_at(utc(text)).unwrap();
         assert_eq!(last("2026-11-21T05:00:00Z"), utc("2026-11-21T05:00:00Z"));
         assert_eq!(last("2026-11-21T05:59:59Z"), utc("2026-11-21T05:00:00Z"));
+    }
+
+    #[test]
+    fn a_window_is_open_in_the_minutes_that_it_names() {
+        let nights = CronSchedule::parse("* 2-3 * * *", "Europe/Berlin").unwrap();
+        let covers = |text| nights.covers(utc(text));
+        assert!(covers("2026-11-21T01:00:00Z"));
+        assert!(covers("2026-11-21T02:59:59Z"));
+        assert!(!covers("2026-11-21T03:00:00Z"));
+        assert!(!covers("2026-11-21T00:59:59Z"));
+        let minute = CronSchedule::parse("0 2 * * *", "").unwrap();
+        assert!(minute.covers(utc("2026-11-21T02:00:59Z")));
+        assert!(!minute.covers(utc("2026-11-21T02:01:00Z")));
     }
 
     #[test]

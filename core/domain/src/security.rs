@@ -1,13 +1,21 @@
 //! What scanners say about images, and what follows from it (reference/drydock.md 1.7, `security`).
 //! A report carries what it was made of: it is shown for that image and for no other.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+mod sbom;
+mod signature;
+mod trivy;
+
+use std::{fmt, str::FromStr};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::container::{ContainerFacts, WatchResult};
-use crate::iso;
+use crate::update_check::CheckReport;
+use crate::{image::ImageRef, iso};
+pub use sbom::{SbomFormat, SbomReport, SbomStatus};
+pub use signature::{SignatureReport, SignatureStatus, read_cosign};
+pub use trivy::{MOST_VULNERABILITIES, read_trivy};
 
 /// How bad a vulnerability is. Ordered: the worst is the greatest.
 #[derive(
@@ -210,14 +218,6 @@ impl ScanReport {
             ..Self::judged(subject, scanner, &[], block, now)
         }
     }
-
-    pub fn subject(&self) -> Subject {
-        Subject {
-            image: self.image.clone(),
-            digest: self.image_digest.clone(),
-            image_id: self.image_id.clone(),
-        }
-    }
 }
 
 /// An image as it is examined.
@@ -235,6 +235,15 @@ impl Subject {
     pub fn key(&self) -> &str {
         let key = self.digest.as_deref().or(self.image_id.as_deref());
         key.unwrap_or(&self.image)
+    }
+
+    /// An image of a registry.
+    pub fn of(image: &ImageRef, digest: Option<String>) -> Self {
+        Self {
+            image: image.familiar_tagged(),
+            digest,
+            image_id: None,
+        }
     }
 
     /// What the container runs.
@@ -261,12 +270,83 @@ impl Subject {
     }
 }
 
+/// One report, as it is kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "report", rename_all = "lowercase")]
+pub enum Report {
+    Scan(ScanReport),
+    Signature(SignatureReport),
+    Sbom(SbomReport),
+    Check(CheckReport),
+}
+
+impl Report {
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Scan(_) => "scan",
+            Self::Signature(_) => "signature",
+            Self::Sbom(_) => "sbom",
+            Self::Check(_) => "check",
+        }
+    }
+}
+
 /// What is known about the images of one container, of whichever it was made.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Reports {
     pub scans: Vec<ScanReport>,
+    pub signatures: Vec<SignatureReport>,
+    pub sboms: Vec<SbomReport>,
+    pub checks: Vec<CheckReport>,
 }
+
+impl FromIterator<Report> for Reports {
+    fn from_iter<I: IntoIterator<Item = Report>>(reports: I) -> Self {
+        let mut all = Self::default();
+        for report in reports {
+            match report {
+                Report::Scan(scan) => all.scans.push(scan),
+                Report::Signature(signature) => all.signatures.push(signature),
+                Report::Sbom(sbom) => all.sboms.push(sbom),
+                Report::Check(check) => all.checks.push(check),
+            }
+        }
+        all
+    }
+}
+
+/// A report that names what it was made of.
+trait MadeOf {
+    fn digest(&self) -> Option<&str>;
+    fn image_id(&self) -> Option<&str>;
+}
+
+macro_rules! made_of {
+    ($($report:ty),+) => { $(
+        impl MadeOf for $report {
+            fn digest(&self) -> Option<&str> {
+                self.image_digest.as_deref()
+            }
+
+            fn image_id(&self) -> Option<&str> {
+                self.image_id.as_deref()
+            }
+        }
+
+        impl $report {
+            /// What it was made of.
+            pub fn subject(&self) -> Subject {
+                Subject {
+                    image: self.image.clone(),
+                    digest: self.image_digest.clone(),
+                    image_id: self.image_id.clone(),
+                }
+            }
+        }
+    )+ };
+}
+made_of!(ScanReport, SignatureReport, SbomReport);
 
 /// The reports that speak of the image that runs, and of the one that an update goes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -277,7 +357,15 @@ pub struct SecurityView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scan: Option<&'a ScanReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub signature: Option<&'a SignatureReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sbom: Option<&'a SbomReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub update_scan: Option<&'a ScanReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub update_signature: Option<&'a SignatureReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub update_sbom: Option<&'a SbomReport>,
 }
 
 impl<'a> SecurityView<'a> {
@@ -288,14 +376,14 @@ impl<'a> SecurityView<'a> {
         candidate: Option<&WatchResult>,
     ) -> Self {
         let digest = candidate.and_then(|result| result.digest.as_deref());
-        let running = reports.scans.iter().find(|scan| is_running(scan, facts));
-        let update_scan = digest.and_then(|digest| {
-            let made_of = |scan: &&ScanReport| scan.image_digest.as_deref() == Some(digest);
-            reports.scans.iter().find(made_of)
-        });
+        let update_scan = of_update(&reports.scans, digest);
         Self {
-            scan: running.or(update_scan),
+            scan: of_running(&reports.scans, facts).or(update_scan),
+            signature: of_running(&reports.signatures, facts),
+            sbom: of_running(&reports.sboms, facts),
             update_scan,
+            update_signature: of_update(&reports.signatures, digest),
+            update_sbom: of_update(&reports.sboms, digest),
         }
     }
 
@@ -309,105 +397,21 @@ impl<'a> SecurityView<'a> {
     }
 }
 
-fn is_running(scan: &ScanReport, facts: &ContainerFacts) -> bool {
-    match (&scan.image_digest, &scan.image_id) {
-        (Some(digest), _) => facts.image.digest.is_current(digest),
-        (None, Some(id)) => facts.image.id == *id,
-        (None, None) => false,
-    }
+fn of_update<'a, R: MadeOf>(reports: &'a [R], digest: Option<&str>) -> Option<&'a R> {
+    let digest = digest?;
+    reports
+        .iter()
+        .find(|report| report.digest() == Some(digest))
 }
 
-/// Trivy's JSON (`--format json`, schema version 2), as far as it is read.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Trivy {
-    #[serde(default)]
-    results: Option<Vec<TrivyResult>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct TrivyResult {
-    #[serde(default)]
-    target: String,
-    #[serde(default)]
-    vulnerabilities: Option<Vec<TrivyVulnerability>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct TrivyVulnerability {
-    #[serde(rename = "VulnerabilityID")]
-    id: String,
-    #[serde(default)]
-    pkg_name: String,
-    #[serde(default)]
-    installed_version: String,
-    #[serde(default)]
-    fixed_version: String,
-    #[serde(default)]
-    severity: String,
-    #[serde(default)]
-    title: String,
-    #[serde(default, rename = "PrimaryURL")]
-    primary_url: String,
-    #[serde(default)]
-    published_date: Option<String>,
-}
-
-/// Characters of one text of a finding.
-const LONGEST_TEXT: usize = 500;
-/// More findings of one image are not kept; what was found still counts.
-pub const MOST_VULNERABILITIES: usize = 20_000;
-
-/// Reads Trivy's report: the worst first, then by id and package. The same finding twice in one
-/// target counts once.
-///
-/// # Errors
-/// A report that is no such JSON.
-pub fn read_trivy(report: &[u8]) -> serde_json::Result<Vec<Vulnerability>> {
-    let report: Trivy = serde_json::from_slice(report)?;
-    let mut found = BTreeMap::new();
-    for result in report.results.unwrap_or_default() {
-        for one in result.vulnerabilities.unwrap_or_default() {
-            let vulnerability = Vulnerability {
-                id: cut(one.id),
-                target: cut(result.target.clone()),
-                package_name: cut(one.pkg_name),
-                installed_version: cut(one.installed_version),
-                fixed_version: Some(cut(one.fixed_version)).filter(|text| !text.is_empty()),
-                severity: Severity::of(&one.severity),
-                title: cut(one.title),
-                primary_url: web_only(cut(one.primary_url)),
-                published_date: one.published_date.map(cut),
-            };
-            let key = (
-                std::cmp::Reverse(vulnerability.severity),
-                vulnerability.id.clone(),
-                vulnerability.package_name.clone(),
-                vulnerability.installed_version.clone(),
-                vulnerability.target.clone(),
-            );
-            found.insert(key, vulnerability);
-        }
-    }
-    Ok(found.into_values().collect())
-}
-
-fn cut(mut text: String) -> String {
-    text.retain(|c| c != '\0');
-    if let Some((end, _)) = text.char_indices().nth(LONGEST_TEXT) {
-        text.truncate(end);
-    }
-    text
-}
-
-/// It becomes a link in browsers.
-fn web_only(url: String) -> String {
-    match url.starts_with("https://") || url.starts_with("http://") {
-        true => url,
-        false => String::new(),
-    }
+fn of_running<'a, R: MadeOf>(reports: &'a [R], facts: &ContainerFacts) -> Option<&'a R> {
+    reports
+        .iter()
+        .find(|report| match (report.digest(), report.image_id()) {
+            (Some(digest), _) => facts.image.digest.is_current(digest),
+            (None, Some(id)) => facts.image.id == id,
+            (None, None) => false,
+        })
 }
 
 #[cfg(test)]
@@ -483,6 +487,7 @@ mod tests {
         };
         let reports = Reports {
             scans: vec![scan("sha256:older"), scan("sha256:new")],
+            ..Reports::default()
         };
         let candidate = WatchResult {
             digest: Some("sha256:new".into()),

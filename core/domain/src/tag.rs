@@ -3,7 +3,13 @@
 //! No crate fits: container tags are not semantic versions. `1.27.3-alpine3.20` is version 1.27.3
 //! in the flavour `-alpine#.#`, and an update stays in the flavour.
 
+mod labelled;
+mod order;
+
 use std::cmp::Ordering;
+
+pub use labelled::labelled_version;
+pub use order::Stage;
 
 use crate::container::{SemverDiff, TagPrecision};
 

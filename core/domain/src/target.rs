@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::assessment::{MaturityScale, UpdateKindName, assess};
-use crate::container::{ContainerState, ImageFacts};
+use crate::container::{ContainerFacts, ContainerState, ImageFacts};
 use crate::image::{Digest, ImageRef, Tag};
 
 /// Where an update goes, and how people read it.
@@ -24,6 +24,21 @@ impl UpdateTarget {
         match self.image.tag() {
             Some(tag) => format!("{name}:{tag}"),
             None => name,
+        }
+    }
+}
+
+impl ContainerFacts {
+    /// The repository in which versions of the container's image are looked up: its own, or the one
+    /// that a label names. `None` where nothing newer can be found.
+    pub fn checked_repository(&self) -> Option<ImageRef> {
+        let own = self.image.repository()?;
+        if self.image.tag.value.is_empty() {
+            return None;
+        }
+        match self.rules.lookup_image.as_deref() {
+            Some(label) => ImageRef::parse(label).ok(),
+            None => Some(own),
         }
     }
 }

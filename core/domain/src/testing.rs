@@ -52,6 +52,8 @@ pub(crate) fn container(name: &str, tag: &str) -> ContainerState {
         source_repo: None,
         details: Details::default(),
         compose: None,
+        wiring: Default::default(),
+        compose_image: None,
         auto_remove: false,
         manager: None,
     };

@@ -10,9 +10,10 @@ use serde::Serialize;
 use crate::assessment::{
     Assessment, MaturityLevel, MaturityScale, TimeState, UpdateKind, assess_with, effective_policy,
 };
+use crate::check_status::ComposeImage;
 use crate::container::{
-    ContainerState, Details, Health, ImageFacts, OperationSummary, RolledBackTarget, WatchError,
-    WatchResult,
+    ContainerFacts, ContainerState, Details, Health, ImageFacts, OperationSummary,
+    RolledBackTarget, WatchError, WatchResult,
 };
 use crate::eligibility::{AdmissionFacts, Eligibility, evaluate_assessed};
 use crate::iso;
@@ -58,6 +59,16 @@ pub struct ContainerView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trigger_exclude: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub action_trigger_include: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action_trigger_exclude: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action_trigger_auto: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notification_trigger_include: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notification_trigger_exclude: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub update_policy: Option<Cow<'a, UpdatePolicy>>,
     pub image: &'a ImageFacts,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,6 +91,8 @@ pub struct ContainerView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub update_operation: Option<&'a OperationSummary>,
     pub update_eligibility: Eligibility,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compose_mismatch: Option<ComposeMismatch<'a>>,
     #[serde(skip_serializing_if = "SecurityView::is_empty")]
     pub security: SecurityView<'a>,
     #[serde(with = "iso::option", skip_serializing_if = "Option::is_none")]
@@ -90,6 +103,24 @@ pub struct ContainerView<'a> {
     pub details: &'a Details,
 }
 
+/// The Compose file names another image than the one that runs.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ComposeMismatch<'a> {
+    pub compose_image: &'a str,
+    pub error: String,
+}
+
+impl<'a> ComposeMismatch<'a> {
+    fn of(facts: &'a ContainerFacts) -> Option<Self> {
+        let image = ComposeImage::of(facts).filter(ComposeImage::differs)?;
+        Some(Self {
+            compose_image: image.specified,
+            error: image.message(),
+        })
+    }
+}
+
 /// The contract's `result`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -98,6 +129,8 @@ pub struct ResultView<'a> {
     pub tag: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suggested_tag: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recommended_tag: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<&'a str>,
     #[serde(with = "iso::option", skip_serializing_if = "Option::is_none")]
@@ -118,6 +151,7 @@ impl<'a> ResultView<'a> {
         let view = Self {
             tag: result.tag.as_deref(),
             suggested_tag: result.suggested_tag.as_deref(),
+            recommended_tag: result.recommended_tag.as_deref(),
             digest: result.digest.as_deref(),
             created: result.created,
             published_at: result.published_at,
@@ -157,7 +191,7 @@ pub fn view<'a>(
     ContainerView {
         id: facts.id.as_str(),
         name: &facts.name,
-        display_name: rules.display_name.as_deref().unwrap_or(&facts.name),
+        display_name: facts.display_name(),
         display_icon: rules.display_icon.as_deref().unwrap_or(DEFAULT_ICON),
         display_picture: rules.display_picture.as_deref(),
         status: &facts.status,
@@ -173,6 +207,11 @@ pub fn view<'a>(
         link: current_link(state),
         trigger_include: rules.trigger_include.as_deref(),
         trigger_exclude: rules.trigger_exclude.as_deref(),
+        action_trigger_include: rules.action_include.as_deref(),
+        action_trigger_exclude: rules.action_exclude.as_deref(),
+        action_trigger_auto: rules.action_auto.as_deref(),
+        notification_trigger_include: rules.notification_include.as_deref(),
+        notification_trigger_exclude: rules.notification_exclude.as_deref(),
         update_policy: policy,
         image: &facts.image,
         result: result.and_then(ResultView::of),
@@ -189,6 +228,7 @@ pub fn view<'a>(
         update_rollback: state.rolled_back.as_ref(),
         update_operation: state.operation.as_ref(),
         update_eligibility: evaluate_assessed(state, &assessment, &context.admission),
+        compose_mismatch: ComposeMismatch::of(facts),
         security: SecurityView::of(&state.reports, facts, result.filter(|_| assessment.raw)),
         created: facts.created,
         labels: &facts.labels,

@@ -9,8 +9,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use url::Url;
 
 use crate::{
-    client::{BodyError, HEADERS, Line, Proxy, builder, read_body},
+    client::{BodyError, HEADERS, Line, Proxy, builder, execute, read_body},
     reach::{Denied, Reach, check_literal},
+    redirect::Redirect,
     tls::Tls,
 };
 
@@ -23,6 +24,8 @@ const REFUSAL: usize = 16 * 1024;
 pub struct Outbound {
     reach: Reach,
     line: Line,
+    /// Until the headers of an answer are there.
+    patience: Duration,
     tls: Tls,
     proxy: Option<Url>,
     own: OnceLock<Client>,
@@ -36,6 +39,7 @@ pub struct Ask {
     headers: HeaderMap,
     body: Option<Bytes>,
     limit: usize,
+    reads_success: bool,
 }
 
 /// What came back, whatever its status.
@@ -70,6 +74,7 @@ impl Ask {
             headers: HeaderMap::new(),
             body: None,
             limit: 1024 * 1024,
+            reads_success: true,
         }
     }
 
@@ -85,6 +90,15 @@ impl Ask {
     #[must_use]
     pub fn limit(self, limit: usize) -> Self {
         Self { limit, ..self }
+    }
+
+    /// Of success only the headers are awaited: its body is left unread, whatever its size.
+    #[must_use]
+    pub fn status_only(self) -> Self {
+        Self {
+            reads_success: false,
+            ..self
+        }
     }
 
     /// Headers go to the origin of the URL only, not to where it redirects.
@@ -145,16 +159,28 @@ impl Answer {
 impl Outbound {
     /// `timeout`: one request from start to end, at most a minute.
     pub fn new(reach: Reach, timeout: Duration, tls: Tls) -> Self {
+        let timeout = timeout.clamp(Duration::from_millis(1), crate::TOTAL);
         Self {
             reach,
             line: Line {
                 proxy: Proxy::FromEnvironment,
-                timeout: timeout.clamp(Duration::from_millis(1), crate::TOTAL),
+                timeout,
             },
+            patience: HEADERS.min(timeout),
             tls,
             proxy: None,
             own: OnceLock::new(),
             foreign: OnceLock::new(),
+        }
+    }
+
+    /// Waits for the headers of an answer as long as for the whole of it, where a service does its
+    /// work before it answers.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        Self {
+            patience: self.line.timeout,
+            ..self
         }
     }
 
@@ -177,20 +203,17 @@ impl Outbound {
         for _ in 0..=MAX_REDIRECTS {
             let at_home = url.origin() == ask.url.origin();
             let response = self.hop(&ask, &url, at_home).await?;
-            if !(repeatable && is_redirect(response.status())) {
+            if !repeatable {
                 return read(response, &ask, &url).await;
             }
-            let target = response
-                .headers()
-                .get(header::LOCATION)
-                .and_then(|value| value.to_str().ok())
-                .and_then(|location| url.join(location).ok())
-                .ok_or_else(|| refused(&url, "it redirects to nowhere"))?;
-            let downgraded = url.scheme() == "https" && target.scheme() != "https";
-            if downgraded || !matches!(target.scheme(), "http" | "https") {
-                return Err(refused(&url, "it redirects to an address without https"));
-            }
-            url = target;
+            url = match Redirect::of(&response, &url) {
+                Redirect::None => return read(response, &ask, &url).await,
+                Redirect::To(target) => target,
+                Redirect::Nowhere => return Err(refused(&url, "it redirects to nowhere")),
+                Redirect::Insecure(_) => {
+                    return Err(refused(&url, "it redirects to an address without https"));
+                }
+            };
         }
         Err(refused(
             &url,
@@ -210,9 +233,9 @@ impl Outbound {
         } else if let Some(accept) = ask.headers.get(header::ACCEPT) {
             request.headers_mut().insert(header::ACCEPT, accept.clone());
         }
-        let patience = HEADERS.min(self.line.timeout);
+        let patience = self.patience;
         let client = self.client(at_home)?;
-        match tokio::time::timeout(patience, client.execute(request)).await {
+        match tokio::time::timeout(patience, execute(client, request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(self.describe(&error, url)),
             Err(_) => Err(OutboundError::Slow {
@@ -275,6 +298,14 @@ impl Outbound {
 async fn read(response: Response, ask: &Ask, url: &Url) -> Result<Answer, OutboundError> {
     let status = response.status();
     let headers = response.headers().clone();
+    if status.is_success() && !ask.reads_success {
+        let body = Bytes::new();
+        return Ok(Answer {
+            status,
+            headers,
+            body,
+        });
+    }
     let limit = match status.is_success() {
         true => ask.limit,
         false => ask.limit.min(REFUSAL),
@@ -300,10 +331,6 @@ async fn read(response: Response, ask: &Ask, url: &Url) -> Result<Answer, Outbou
         headers,
         body: body.into(),
     })
-}
-
-fn is_redirect(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
 fn refused(url: &Url, reason: &str) -> OutboundError {

@@ -11,6 +11,7 @@ use url::{Host, Url};
 pub struct Reach {
     loopback: bool,
     private: bool,
+    public: bool,
 }
 
 impl Reach {
@@ -18,16 +19,31 @@ impl Reach {
     pub const HOME: Self = Self {
         loopback: true,
         private: true,
+        public: true,
     };
     /// Public addresses only: for what a stranger named.
     pub const INTERNET: Self = Self {
         loopback: false,
         private: false,
+        public: true,
     };
 
     /// What the settings `outbound.loopback` and `outbound.private` let the owner's addresses reach.
     pub const fn configured(loopback: bool, private: bool) -> Self {
-        Self { loopback, private }
+        Self {
+            loopback,
+            private,
+            public: true,
+        }
+    }
+
+    /// Of these, not what is reached over the internet: for what anybody on the way could read.
+    #[must_use]
+    pub const fn nearby(self) -> Self {
+        Self {
+            public: false,
+            ..self
+        }
     }
 }
 
@@ -111,7 +127,10 @@ fn denied_v4(ip: Ipv4Addr, reach: Reach) -> Option<&'static str> {
         return (!reach.loopback).then_some("loopback");
     }
     let carrier = octets[0] == 100 && (64..128).contains(&octets[1]);
-    (!reach.private && (ip.is_private() || carrier)).then_some("private")
+    match ip.is_private() || carrier {
+        true => (!reach.private).then_some("private"),
+        false => (!reach.public).then_some("public"),
+    }
 }
 
 fn denied_v6(ip: Ipv6Addr, reach: Reach) -> Option<&'static str> {
@@ -133,8 +152,8 @@ fn denied_v6(ip: Ipv6Addr, reach: Reach) -> Option<&'static str> {
     match segments[0] {
         0xfe80..=0xfebf => Some("link-local"),
         0xff00..=0xffff => Some("multicast"),
-        0xfc00..=0xfdff | 0xfec0..=0xfeff if !reach.private => Some("private"),
-        _ => None,
+        0xfc00..=0xfdff | 0xfec0..=0xfeff => (!reach.private).then_some("private"),
+        _ => (!reach.public).then_some("public"),
     }
 }
 
@@ -175,9 +194,13 @@ mod tests {
         ] {
             let url = Url::parse(text).expect("a URL");
             assert!(check_literal(&url, Reach::HOME).is_ok(), "{text}");
+            assert!(check_literal(&url, Reach::HOME.nearby()).is_ok(), "{text}");
             assert!(check_literal(&url, Reach::INTERNET).is_err(), "{text}");
         }
-        let public = Url::parse("https://93.184.216.34/").expect("a URL");
-        assert!(check_literal(&public, Reach::INTERNET).is_ok());
+        for text in ["https://93.184.216.34/", "https://[2606:2800:220::1]/"] {
+            let public = Url::parse(text).expect("a URL");
+            assert!(check_literal(&public, Reach::INTERNET).is_ok());
+            assert!(check_literal(&public, Reach::HOME.nearby()).is_err());
+        }
     }
 }

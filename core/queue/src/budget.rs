@@ -18,6 +18,32 @@ pub struct Rate {
     pub burst: u32,
 }
 
+/// Docker Hub and GHCR throttle by address; the others are only kept to ten connections.
+pub const RATED: [(&str, Rate); 2] = [("docker.io", RATE), ("ghcr.io", RATE)];
+const RATE: Rate = Rate {
+    per_second: 2.0,
+    burst: 10,
+};
+
+/// The rate of a registry that has one.
+pub fn rate_of(registry: &str) -> Option<Rate> {
+    let found = RATED.iter().find(|(rated, _)| *rated == registry);
+    found.map(|(_, rate)| *rate)
+}
+
+/// What the fleet may still ask of a registry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Budget {
+    pub registry: String,
+    /// Requests that could go out at once; `None` where there is no rate.
+    pub left: Option<f64>,
+    /// How much longer it wants to be left alone.
+    pub paused: Duration,
+}
+
+/// Pauses that are shown; more registries than these are never paused at once by accident.
+const MOST_PAUSES: usize = 50;
+
 /// May a request go out?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
@@ -83,6 +109,8 @@ end
 lifts = math.max(lifts, now + wait)
 redis.call('HSET', KEYS[1], 'until', string.format('%.0f', lifts), 'probe', '0')
 redis.call('PEXPIRE', KEYS[1], math.ceil((lifts - now + tonumber(ARGV[3])) / 1000))
+redis.call('ZADD', KEYS[2], lifts, ARGV[4])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
 return math.ceil(lifts - now)",
     )
 });
@@ -91,8 +119,19 @@ pub(crate) fn limited_key(registry: &str) -> String {
     format!("plimsoll:registry:limited:{registry}")
 }
 
+/// Registries by the end of their pauses, for those who want to see all of them.
+const PAUSES: &str = "plimsoll:registry:pauses";
+
 fn rate_key(registry: &str) -> String {
     format!("plimsoll:registry:rate:{registry}")
+}
+
+/// `ahead`: how many seconds after now the next request would be due at the sustained rate.
+fn left(rate: Rate, ahead: f64) -> f64 {
+    let burst = f64::from(rate.burst);
+    (burst - (ahead.max(0.0) * rate.per_second))
+        .floor()
+        .clamp(0.0, burst)
 }
 
 fn micros(duration: Duration) -> u64 {
@@ -142,9 +181,11 @@ impl Queue {
         let mut connection = self.manager();
         let left: i64 = LIMITED
             .key(limited_key(registry))
+            .key(PAUSES)
             .arg(pause.map_or(-1, |p| i64::try_from(micros(p)).unwrap_or(i64::MAX / 2)))
             .arg(micros(FIRST_PAUSE))
             .arg(micros(LONGEST_PAUSE))
+            .arg(registry)
             .invoke_async(&mut connection)
             .await?;
         Ok(Duration::from_micros(u64::try_from(left).unwrap_or(0)))
@@ -153,10 +194,68 @@ impl Queue {
     /// The probe was answered: the pause is over for everyone.
     pub async fn registry_lifted(&self, registry: &str) -> Result<(), QueueError> {
         let mut connection = self.manager();
-        redis::cmd("DEL")
-            .arg(limited_key(registry))
+        redis::pipe()
+            .del(limited_key(registry))
+            .ignore()
+            .zrem(PAUSES, registry)
+            .ignore()
             .query_async(&mut connection)
             .await
             .map_err(QueueError::from)
+    }
+
+    /// What is left of every budget that there is, and every pause, in one round trip.
+    pub async fn registry_budgets(&self) -> Result<Vec<Budget>, QueueError> {
+        let mut connection = self.manager();
+        let mut pipe = redis::pipe();
+        pipe.cmd("TIME");
+        for (registry, _) in RATED {
+            pipe.get(rate_key(registry));
+        }
+        pipe.cmd("ZREVRANGE")
+            .arg(PAUSES)
+            .arg(0)
+            .arg(MOST_PAUSES - 1)
+            .arg("WITHSCORES");
+        type Answer = ((f64, f64), Option<f64>, Option<f64>, Vec<(String, f64)>);
+        let ((seconds, micros), hub, ghcr, pauses): Answer =
+            pipe.query_async(&mut connection).await?;
+        let now = seconds * 1e6 + micros;
+        let mut budgets: Vec<Budget> = RATED
+            .iter()
+            .zip([hub, ghcr])
+            .map(|((registry, rate), arrival)| Budget {
+                registry: (*registry).to_owned(),
+                left: Some(left(*rate, arrival.map_or(0.0, |at| (at - now) / 1e6))),
+                paused: Duration::ZERO,
+            })
+            .collect();
+        for (registry, until) in pauses.into_iter().filter(|(_, until)| *until > now) {
+            let paused = Duration::from_secs_f64((until - now) / 1e6);
+            match budgets.iter_mut().find(|known| known.registry == registry) {
+                Some(known) => known.paused = paused,
+                None => budgets.push(Budget {
+                    registry,
+                    left: None,
+                    paused,
+                }),
+            }
+        }
+        Ok(budgets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_what_could_go_out_at_once() {
+        let rate = rate_of("docker.io").unwrap();
+        assert_eq!(left(rate, -3.0), 10.0);
+        assert_eq!(left(rate, 0.4), 9.0);
+        assert_eq!(left(rate, 5.0), 0.0);
+        assert_eq!(left(rate, 50.0), 0.0);
+        assert_eq!(rate_of("quay.io"), None);
     }
 }

@@ -6,6 +6,7 @@
 //! than [`DEADLINE`].
 
 pub mod budget;
+mod deliveries;
 mod events;
 mod jobs;
 mod leases;

@@ -15,9 +15,11 @@ mod wire;
 use std::{future::Future, time::Duration};
 
 use plimsoll_domain::ids::WatcherRef;
+use plimsoll_trace::TraceContext;
 use redis::{AsyncConnectionConfig, aio::MultiplexedConnection};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tracing::Instrument;
 use uuid::Uuid;
 
 pub(crate) use self::receive::Hub;
@@ -82,6 +84,9 @@ struct Envelope {
     id: Uuid,
     kind: String,
     payload: Value,
+    /// Only to tell collectors what belongs together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trace: Option<TraceContext>,
 }
 
 /// A kind `service:read` goes to the worker that offers the service.
@@ -116,11 +121,34 @@ impl Queue {
         payload: &Value,
         timeout: Duration,
     ) -> Result<Value, RpcError> {
+        let span = tracing::info_span!(
+            target: plimsoll_trace::TARGET,
+            "call",
+            otel.name = %format_args!("ask {kind}"),
+            otel.kind = "client",
+            otel.status_code = tracing::field::Empty,
+        );
+        let answer = self.ask(watcher, kind, payload, timeout);
+        let answer = answer.instrument(span.clone()).await;
+        if answer.is_err() {
+            span.record("otel.status_code", "ERROR");
+        }
+        answer
+    }
+
+    async fn ask(
+        &self,
+        watcher: &WatcherRef,
+        kind: &str,
+        payload: &Value,
+        timeout: Duration,
+    ) -> Result<Value, RpcError> {
         let id = Uuid::new_v4();
         let envelope = Envelope {
             id,
             kind: kind.to_owned(),
             payload: payload.clone(),
+            trace: plimsoll_trace::current(),
         };
         let message =
             serde_json::to_string(&envelope).map_err(|e| RpcError::Unavailable(e.to_string()))?;
@@ -212,6 +240,7 @@ pub struct RpcRequest {
     pub payload: Value,
     /// What is left of the time that the caller gave. Work that takes longer is in vain.
     pub remaining: Duration,
+    trace: Option<TraceContext>,
 }
 
 /// The worker's side. [`RpcServer::next`] hands out requests; answer each with
@@ -246,7 +275,13 @@ impl RpcServer {
         let Some((list, message)) = request else {
             return Ok(None);
         };
-        let Ok(Envelope { id, kind, payload }) = serde_json::from_str(&message) else {
+        let Ok(Envelope {
+            id,
+            kind,
+            payload,
+            trace,
+        }) = serde_json::from_str(&message)
+        else {
             tracing::warn!(list, "ignored a live read that cannot be read");
             return Ok(None);
         };
@@ -260,6 +295,7 @@ impl RpcServer {
             kind,
             payload,
             remaining: Duration::from_millis(left),
+            trace,
         }))
     }
 
@@ -290,20 +326,35 @@ impl RpcServer {
                 }
             };
             let (queue, handle) = (self.queue.clone(), handle.clone());
-            tasks.spawn(async move {
+            let span = request.span();
+            let answering = async move {
                 let _slot = slot;
                 let work = handle(request.kind.clone(), request.payload.clone());
                 if let Ok(outcome) = tokio::time::timeout(request.remaining, work).await
                     && let Err(error) = request.answer(&queue, outcome).await
                 {
-                    tracing::debug!(%error, kind = request.kind, "an answer was lost");
+                    tracing::debug!(%error, "an answer was lost");
                 }
-            });
+            };
+            tasks.spawn(answering.instrument(span));
         }
     }
 }
 
 impl RpcRequest {
+    fn span(&self) -> tracing::Span {
+        let span = tracing::error_span!(
+            target: plimsoll_trace::LOGGED,
+            "read",
+            otel.name = %format_args!("answer {}", self.kind),
+            otel.kind = "server",
+            read = self.kind,
+            trace_id = tracing::field::Empty,
+        );
+        plimsoll_trace::follow(&span, self.trace.as_ref());
+        span
+    }
+
     /// Sends the answer. A lost one is the caller's timeout.
     pub async fn answer(
         &self,

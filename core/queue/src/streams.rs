@@ -22,6 +22,12 @@ for _, key in ipairs(KEYS) do
 end
 return 1";
 
+/// KEYS: the counter; ARGV: how many at most. Answers the holders, the latest first.
+const HOLDERS: &str = "
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+return redis.call('ZREVRANGEBYSCORE', KEYS[1], '+inf', '(' .. now, 'LIMIT', 0, ARGV[1])";
+
 fn keys(counters: &[String]) -> impl Iterator<Item = String> {
     counters.iter().map(|c| format!("plimsoll:streams:{c}"))
 }
@@ -67,5 +73,19 @@ impl Queue {
             pipe.zrem(key, holder).ignore();
         }
         Ok(pipe.query_async(&mut self.manager()).await?)
+    }
+
+    /// Who holds a slot under the counter now, at most `limit`.
+    pub async fn stream_holders(
+        &self,
+        counter: &str,
+        limit: u32,
+    ) -> Result<Vec<String>, QueueError> {
+        let script = Script::new(HOLDERS);
+        let mut call = script.prepare_invoke();
+        for key in keys(&[counter.to_owned()]) {
+            call.key(key);
+        }
+        Ok(call.arg(limit).invoke_async(&mut self.manager()).await?)
     }
 }

@@ -34,6 +34,7 @@ pub fn app_settings(settings: &Settings) -> Result<AppSettings, ConfigurationErr
         container_actions: feature(server.feature.containeractions),
         container_deletion: feature(server.feature.delete),
         webhooks: webhooks(&server.webhook)?,
+        webhook_secrets: webhook_secrets(&server.webhook),
         access: access(settings)?,
         // 7 is the contract document's own scale, which has no threshold.
         maturity_threshold_days: Some(settings.ui.maturity_threshold_days)
@@ -41,6 +42,9 @@ pub fn app_settings(settings: &Settings) -> Result<AppSettings, ConfigurationErr
             .and_then(|days| u16::try_from(days).ok()),
         update_triggers: update_triggers(settings),
         scanner: feature(settings.security.scanner.is_some()),
+        sbom: feature(settings.security.sbom.enabled || settings.security.scanner.is_some()),
+        reach: reach(settings),
+        event_streams: settings.sse.max_clients,
     })
 }
 
@@ -99,6 +103,7 @@ fn webhooks(webhook: &settings::Webhook) -> Result<WebhookTokens, ConfigurationE
         }),
         _ => match &webhook.token {
             Some(token) => Ok(WebhookTokens::One(secret(token))),
+            None if webhook.secret.is_some() => Ok(WebhookTokens::Disabled),
             None => Err(ConfigurationError(
                 "server.webhook.enabled needs server.webhook.token, or all three of \
                  server.webhook.tokens"
@@ -106,6 +111,12 @@ fn webhooks(webhook: &settings::Webhook) -> Result<WebhookTokens, ConfigurationE
             )),
         },
     }
+}
+
+fn webhook_secrets(webhook: &settings::Webhook) -> Vec<SecretString> {
+    let secrets = [&webhook.secret, &webhook.previoussecret].into_iter();
+    let configured = secrets.flatten().filter(|_| webhook.enabled);
+    configured.map(secret).collect()
 }
 
 fn access(settings: &Settings) -> Result<AccessSettings, ConfigurationError> {
@@ -255,5 +266,11 @@ mod tests {
         assert_eq!(named[0].threshold, "minor".parse().unwrap());
         let off = triggers(&[("DD_TRIGGER_DOCKER_PROD_ENABLED", "false")]);
         assert_eq!(off, []);
+    }
+
+    #[test]
+    fn a_process_holds_as_many_streams_as_it_is_told_to() {
+        assert_eq!(from(&[]).event_streams, 500);
+        assert_eq!(from(&[("DD_SSE_MAX_CLIENTS", "3")]).event_streams, 3);
     }
 }

@@ -5,6 +5,8 @@ mod allocator;
 pub mod app;
 pub mod args;
 pub mod child;
+mod collector;
+mod log_format;
 mod log_ring;
 pub mod settings;
 pub mod shutdown;
@@ -17,6 +19,8 @@ pub use settings::{Secret, Settings, SettingsError};
 /// What a `main` needs before it starts its work.
 pub struct Runtime {
     pub settings: Settings,
+    /// Names of settings that were given by an older name.
+    pub legacy: Vec<String>,
     /// Cancelled at SIGTERM or SIGINT.
     pub shutdown: tokio_util::sync::CancellationToken,
     _telemetry: telemetry::Telemetry,
@@ -33,7 +37,9 @@ pub fn init(args: &CommonArgs, service: &'static str) -> anyhow::Result<Runtime>
     let telemetry = telemetry::init(&loaded.settings, service)?;
     for notice in &loaded.notices {
         match notice {
-            settings::Notice::Unknown { .. } | settings::Notice::LoosePermissions { .. } => {
+            settings::Notice::Unknown { .. }
+            | settings::Notice::LoosePermissions { .. }
+            | settings::Notice::Legacy { .. } => {
                 tracing::warn!("{notice}");
             }
             settings::Notice::Ignored { .. } | settings::Notice::File { .. } => {
@@ -41,11 +47,28 @@ pub fn init(args: &CommonArgs, service: &'static str) -> anyhow::Result<Runtime>
             }
         }
     }
+    let legacy = loaded
+        .notices
+        .into_iter()
+        .filter_map(|notice| match notice {
+            settings::Notice::Legacy { name, .. } => Some(name),
+            _ => None,
+        });
     Ok(Runtime {
+        legacy: legacy.collect(),
         settings: loaded.settings,
         shutdown: shutdown::on_signal()?,
         _telemetry: telemetry,
     })
+}
+
+/// The settings of a process like this one, for a command that only asks about it and logs nothing.
+///
+/// # Errors
+/// A configuration that cannot be used, worded for people.
+pub fn read_settings(args: &CommonArgs) -> Result<Settings, SettingsError> {
+    install_tls();
+    Ok(Settings::load(args, utf8_environment())?.settings)
 }
 
 /// Makes ring the process's TLS provider. May be called any number of times.

@@ -3,15 +3,17 @@
 use std::io::IsTerminal as _;
 
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_otlp::WithExportConfig as _;
+use opentelemetry_otlp::{WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use plimsoll_app::log::process_log;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _, fmt};
+use tracing_subscriber::{EnvFilter, Layer as _, filter::filter_fn, fmt};
 
 use crate::{
+    collector::Collector,
+    log_format::{JsonFields, JsonLines, TextFields},
     log_ring::RingLayer,
     settings::{LogFormat, Settings},
 };
@@ -22,6 +24,7 @@ pub struct Telemetry {
 }
 
 /// Starts logging for the process called `service`. Further calls in one process change nothing.
+/// Call it within tokio's multi-threaded runtime, which sends traces while `main` waits for them.
 ///
 /// # Errors
 /// When the OTLP endpoint is not an address.
@@ -43,12 +46,17 @@ pub fn init(settings: &Settings, service: &'static str) -> anyhow::Result<Teleme
         .log
         .buffer_enabled
         .then(|| RingLayer::of_process().with_filter(filter()));
-    let output = fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
     let output = match settings.log.format {
-        LogFormat::Json => output.json().flatten_event(true).boxed(),
-        LogFormat::Text => output.boxed(),
+        LogFormat::Json => fmt::layer()
+            .with_writer(std::io::stderr)
+            .event_format(JsonLines)
+            .fmt_fields(JsonFields)
+            .boxed(),
+        LogFormat::Text => fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .fmt_fields(TextFields)
+            .boxed(),
     };
     let provider = settings
         .telemetry
@@ -56,21 +64,34 @@ pub fn init(settings: &Settings, service: &'static str) -> anyhow::Result<Teleme
         .as_deref()
         .map(|endpoint| provider(endpoint, service))
         .transpose()?;
-    let traces = provider
-        .as_ref()
-        .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer(service)));
+    // Spans of our own only, and no lines of the log: those say more than a collector needs to know.
+    let traces = provider.as_ref().map(|provider| {
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer(service))
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_tracked_inactivity(false)
+            .with_filter(filter_fn(|metadata| {
+                let ours = [plimsoll_trace::TARGET, plimsoll_trace::LOGGED];
+                metadata.is_span() && ours.contains(&metadata.target())
+            }))
+    });
     // An error means that a subscriber is there already.
     let _ = tracing_subscriber::registry()
         .with(output.with_filter(filter()))
         .with(ring)
-        .with(traces.with_filter(tracing_subscriber::filter::LevelFilter::INFO))
+        .with(traces)
         .try_init();
     Ok(Telemetry { provider })
 }
 
+/// Which traces are kept is said by `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`, headers by
+/// `OTEL_EXPORTER_OTLP_HEADERS`: the SDK reads these by itself.
 fn provider(endpoint: &str, service: &'static str) -> anyhow::Result<SdkTracerProvider> {
     let exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_http()
+        .with_http_client(Collector::new()?)
         .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
         .build()?;
     Ok(SdkTracerProvider::builder()

@@ -228,6 +228,25 @@ fn an_unknown_setting_of_ours_is_refused_with_the_nearest_name() {
 }
 
 #[test]
+fn older_names_mean_the_same_and_are_mentioned() {
+    let loaded = load(&[
+        ("WUD_WATCHER_LOCAL_CRON", "0 3 * * *"),
+        ("WUD_VERSION", "8"),
+    ])
+    .unwrap();
+    assert_eq!(loaded.settings.watcher["local"].cron.as_str(), "0 3 * * *");
+    let legacy = Notice::Legacy {
+        name: "WUD_WATCHER_LOCAL_CRON".into(),
+        instead: "DD_WATCHER_LOCAL_CRON".into(),
+    };
+    assert!(loaded.notices.contains(&legacy), "{:?}", loaded.notices);
+    refused(
+        &[("WUD_LOG_LEVEL", "info"), ("DD_LOG_LEVEL", "warn")],
+        &["WUD_LOG_LEVEL", "DD_LOG_LEVEL"],
+    );
+}
+
+#[test]
 fn a_foreign_setting_is_ignored_and_mentioned() {
     let loaded = load(&[
         ("DD_SECURITY_BACKEND", "docker"),
@@ -289,6 +308,10 @@ fn contradictions_are_refused_naming_both_sides() {
             &["WATCHALL", "UPDATE"],
         ),
         (&[("DD_SERVER_WEBHOOK_ENABLED", "true")], &["WEBHOOK_TOKEN"]),
+        (
+            &[("DD_SERVER_WEBHOOK_SECRET", "short")],
+            &["WEBHOOK_SECRET", "16"],
+        ),
         (&[("DD_SERVER_METRICS_TOKEN", "short")], &["METRICS_TOKEN"]),
         (&[("DD_SERVER_COOKIE_SAMESITE", "none")], &["SAMESITE"]),
         (&[("DD_AUTH_BASIC_X_USER", "x")], &["AUTH_BASIC_X_HASH"]),
@@ -399,6 +422,22 @@ fn notifiers_that_cannot_work_are_refused_by_name() {
         (
             &[("DD_TRIGGER_MQTT_A_URL", "http://broker")],
             &["MQTT_A_URL"],
+        ),
+        (
+            &[
+                ("DD_TRIGGER_KAFKA_A_BROKERS", "kafka://one"),
+                ("DD_TRIGGER_KAFKA_A_TOPIC", "a b"),
+                ("DD_TRIGGER_KAFKA_A_AUTHENTICATION_USER", "me"),
+            ],
+            &[
+                "KAFKA_A_BROKERS",
+                "KAFKA_A_TOPIC",
+                "KAFKA_A_AUTHENTICATION_USER",
+            ],
+        ),
+        (
+            &[("DD_TRIGGER_KAFKA_A_TOPIC", "t")],
+            &["KAFKA_A_BROKERS: it is needed and not set"],
         ),
         (
             &[("DD_TRIGGER_GOTIFY_A_URL", "ftp://x")],

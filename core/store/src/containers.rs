@@ -3,13 +3,15 @@
 //! Writers lock rows in the order of their ids, and write only rows that change: a listing that
 //! shows nothing new leaves no trace.
 
+use std::{collections::HashMap, sync::Arc};
+
 use deadpool_postgres::GenericClient;
 use plimsoll_domain::{
     container::{ContainerFacts, ContainerState, OperationSummary, RolledBackTarget, WatchResult},
     ids::{ContainerId, IdentityKey, OperationId, WatcherRef},
     operation::{OperationKind, Phase},
     policy::UpdatePolicy,
-    security::{Reports, ScanReport},
+    security::Report,
 };
 use tokio_postgres::{Row, types::Json};
 use uuid::Uuid;
@@ -20,8 +22,9 @@ statements! {
     KNOWN = "SELECT id, name, status, facts->>'health', facts->'image'->>'id',
                     facts->'image'->'digest'->'repoDigests'
                FROM containers WHERE agent = $1 AND watcher = $2 AND NOT removed";
-    /// A new container of a known identity that runs the same image starts with the result that
-    /// its predecessor had. The answer tells new and returned containers from changed ones.
+    /// A new container of a known identity that runs the same image by the same rules starts with
+    /// the result that its predecessor had. The answer tells new and returned containers from
+    /// changed ones.
     UPSERT = "WITH observed AS (
                   SELECT * FROM unnest($3::text[], $4::text[], $5::text[], $6::text[], $7::jsonb[])
                       AS t (id, name, identity_key, status, facts)),
@@ -35,6 +38,7 @@ statements! {
                      SELECT b.result, b.result_image_id FROM containers b
                       WHERE b.identity_key = o.identity_key AND b.id <> o.id
                         AND b.result_image_id = o.facts->'image'->>'id'
+                        AND b.facts->'rules' = o.facts->'rules'
                       ORDER BY b.updated_at DESC LIMIT 1) before ON true
                ORDER BY o.id
               ON CONFLICT (id) DO UPDATE
@@ -62,7 +66,8 @@ statements! {
                              AS t (id, image_id, result)),
                      locked AS (
                          SELECT c.id, i.image_id,
-                                CASE WHEN i.result ? 'error' AND c.result_image_id = i.image_id
+                                CASE WHEN i.result ? 'error' AND NOT i.result ? 'noUpdateReason'
+                                          AND c.result_image_id = i.image_id
                                      THEN coalesce(c.result, '{}') || i.result
                                      ELSE i.result END AS result
                            FROM containers c JOIN input i USING (id)
@@ -74,9 +79,31 @@ statements! {
                       WHERE c.id = l.id
                         AND (c.result, c.result_image_id) IS DISTINCT FROM (l.result, l.image_id)
                      RETURNING c.id";
-    OF_WATCHER = "SELECT facts FROM containers
-                   WHERE agent = $1 AND watcher = $2 AND NOT removed
-                     AND ($3::text[] IS NULL OR status = ANY ($3))";
+    /// Puts a result in the place of the one that it was made of, and of no other.
+    AMEND_RESULTS = "WITH locked AS (
+                         SELECT c.id, i.result
+                           FROM containers c
+                           JOIN unnest($1::text[], $2::text[], $3::jsonb[], $4::jsonb[])
+                                AS i (id, image_id, result, before) USING (id)
+                          WHERE NOT c.removed AND c.result_image_id = i.image_id
+                            AND c.result = i.before
+                          ORDER BY c.id FOR UPDATE OF c)
+                     UPDATE containers c SET result = l.result, updated_at = now()
+                       FROM locked l WHERE c.id = l.id
+                     RETURNING c.id";
+    /// Without the facts of those whose rows the caller knows as they are: to unpack them costs
+    /// more than everything else.
+    OF_WATCHER = "SELECT c.id, c.xid::text::bigint, CASE WHEN known.id IS NULL THEN c.facts END
+                    FROM containers c
+                    LEFT JOIN unnest($4::text[], $5::bigint[]) AS known (id, xid)
+                           ON known.id = c.id AND known.xid = c.xid::text::bigint
+                   WHERE c.agent = $1 AND c.watcher = $2 AND NOT c.removed
+                     AND ($3::text[] IS NULL OR c.status = ANY ($3))";
+    /// What may look its versions up in a repository of that name, whatever the registry.
+    MAYBE_OF_REPOSITORY = "SELECT facts FROM containers
+                            WHERE agent = $1 AND watcher = $2 AND NOT removed
+                              AND ($3::text[] IS NULL OR status = ANY ($3))
+                              AND (facts->'image'->>'name' = $4 OR facts->'rules' ? 'lookupImage')";
     /// No watch has spoken about the image that they run.
     UNCHECKED = "SELECT facts FROM containers
                   WHERE agent = $1 AND watcher = $2 AND NOT removed
@@ -86,8 +113,10 @@ statements! {
     STATES = "SELECT c.facts, c.identity_key, c.result, c.result_image_id, c.first_seen_at, p.policy,
                      r.recorded_at, r.target_digest, r.reason, r.last_error,
                      o.id, o.kind, o.phase, o.updated_at, o.from_version, o.to_version,
-                     (SELECT jsonb_agg(i.report ORDER BY i.at DESC) FROM image_reports i
-                       WHERE i.identity_key = c.identity_key AND i.kind = 'scan')
+                     (SELECT jsonb_agg(jsonb_build_object('kind', i.kind, 'report', i.report)
+                                       ORDER BY i.at DESC) FROM image_reports i
+                       WHERE i.identity_key = c.identity_key
+                         AND i.kind IN ('scan', 'signature', 'sbom', 'check'))
                 FROM containers c
                 LEFT JOIN policies p USING (identity_key)
                 LEFT JOIN rolled_back_targets r USING (identity_key)
@@ -234,6 +263,23 @@ pub async fn write_results(
     rows.iter().map(|row| id(row, 0)).collect()
 }
 
+/// Writes results that stand for the ones beside them, where those are still there, and answers with
+/// the containers whose result that changed. Each id at most once.
+pub async fn amend_results(
+    client: &impl GenericClient,
+    results: &[(NewResult<'_>, &WatchResult)],
+) -> Result<Vec<ContainerId>, StoreError> {
+    let ids: Vec<&str> = results.iter().map(|r| r.0.id.as_str()).collect();
+    let images: Vec<&str> = results.iter().map(|r| r.0.image_id).collect();
+    let values: Vec<Json<&WatchResult>> = results.iter().map(|r| Json(r.0.result)).collect();
+    let before: Vec<Json<&WatchResult>> = results.iter().map(|r| Json(r.1)).collect();
+    let statement = client.prepare_cached(AMEND_RESULTS).await?;
+    let rows = client
+        .query(&statement, &[&ids, &images, &values, &before])
+        .await?;
+    rows.iter().map(|row| id(row, 0)).collect()
+}
+
 /// Everything known about these containers, removed ones included, in the order of their ids.
 pub async fn states(
     client: &impl GenericClient,
@@ -274,6 +320,9 @@ pub async fn forget(client: &impl GenericClient, id: &ContainerId) -> Result<boo
     Ok(client.execute(&statement, &[&id.as_str()]).await? == 1)
 }
 
+/// Containers' facts as they were read, each with the transaction that last wrote its row.
+pub type KnownFacts = HashMap<ContainerId, (i64, Arc<ContainerFacts>)>;
+
 impl Store {
     /// The containers of an engine that are not removed.
     pub async fn known_containers(
@@ -303,18 +352,63 @@ impl Store {
             .collect()
     }
 
-    /// The facts of an engine's containers, of all or of those in one of `statuses`.
+    /// The facts of an engine's containers, of all or of those in one of `statuses`. `known` has
+    /// been read before; what is still as it was is taken from there.
     pub async fn container_facts(
         &self,
         watcher: &WatcherRef,
         statuses: Option<&[&str]>,
-    ) -> Result<Vec<ContainerFacts>, StoreError> {
+        known: &KnownFacts,
+    ) -> Result<KnownFacts, StoreError> {
+        let ids: Vec<&str> = known.keys().map(ContainerId::as_str).collect();
+        let xids: Vec<i64> = known.values().map(|(xid, _)| *xid).collect();
         let client = self.client().await?;
         let statement = client.prepare_cached(OF_WATCHER).await?;
         let rows = client
-            .query(&statement, &[&watcher.agent, &watcher.name, &statuses])
+            .query(
+                &statement,
+                &[&watcher.agent, &watcher.name, &statuses, &ids, &xids],
+            )
             .await?;
-        rows.iter().map(|row| json(row, 0)).collect()
+        let mut found = KnownFacts::with_capacity(rows.len());
+        for row in &rows {
+            let (id, xid) = (id(row, 0)?, row.get(1));
+            let known = known.get(&id).filter(|(known, _)| *known == xid);
+            let facts = match known {
+                Some((_, facts)) => Arc::clone(facts),
+                None => Arc::new(json(row, 2)?),
+            };
+            found.insert(id, (xid, facts));
+        }
+        Ok(found)
+    }
+
+    /// The facts of an engine's containers that look their versions up in this repository
+    /// (`ImageRef::registry_key`).
+    pub async fn container_facts_of_repository(
+        &self,
+        watcher: &WatcherRef,
+        repository: &str,
+        statuses: Option<&[&str]>,
+    ) -> Result<Vec<ContainerFacts>, StoreError> {
+        let (_, name) = repository.split_once('/').unwrap_or(("", repository));
+        let client = self.client().await?;
+        let statement = client.prepare_cached(MAYBE_OF_REPOSITORY).await?;
+        let rows = client
+            .query(
+                &statement,
+                &[&watcher.agent, &watcher.name, &statuses, &name],
+            )
+            .await?;
+        let mut facts: Vec<ContainerFacts> = rows
+            .iter()
+            .map(|row| json(row, 0))
+            .collect::<Result<_, _>>()?;
+        facts.retain(|facts| {
+            let checked = facts.checked_repository();
+            checked.is_some_and(|image| image.registry_key() == repository)
+        });
+        Ok(facts)
     }
 
     /// The facts of the given containers of an engine; unknown ids are left out.
@@ -369,7 +463,7 @@ fn state(row: &Row) -> Result<ContainerState, StoreError> {
     let optional = |e: tokio_postgres::Error| StoreError::corrupt("container", cause(&e));
     let result: Option<Json<WatchResult>> = row.try_get(2).map_err(optional)?;
     let policy: Option<Json<UpdatePolicy>> = row.try_get(5).map_err(optional)?;
-    let scans: Option<Json<Vec<ScanReport>>> = row.try_get(16).map_err(optional)?;
+    let reports: Option<Json<Vec<Report>>> = row.try_get(16).map_err(optional)?;
     let rolled_back = row
         .get::<_, Option<chrono::DateTime<chrono::Utc>>>(6)
         .map(|recorded_at| RolledBackTarget {
@@ -406,9 +500,11 @@ fn state(row: &Row) -> Result<ContainerState, StoreError> {
         update_detected_at: None,
         rolled_back,
         operation,
-        reports: Reports {
-            scans: scans.map(|Json(value)| value).unwrap_or_default(),
-        },
+        reports: reports
+            .map(|Json(value)| value)
+            .unwrap_or_default()
+            .into_iter()
+            .collect(),
     })
 }
 

@@ -1,12 +1,15 @@
-//! What scanners say about the images of containers. The reports themselves are small and part of
-//! the container's view; the lists behind them are read on request.
+//! What scanners and the like say about the images of containers. The reports themselves are small
+//! and part of the container's view; the lists behind them are read on request, as are documents
+//! (`image_documents`).
 
 use chrono::{DateTime, Utc};
 use deadpool_postgres::GenericClient;
 use plimsoll_domain::{
     ids::IdentityKey,
-    security::{ScanReport, Vulnerability},
+    security::{ScanReport, SignatureReport, Vulnerability},
+    update_check::CheckReport,
 };
+use serde::Serialize;
 use tokio_postgres::types::Json;
 
 use crate::{Store, StoreError};
@@ -14,18 +17,17 @@ use crate::{Store, StoreError};
 /// Broken by a second scan job of an engine.
 pub const ONE_SCAN: &str = "jobs_scan";
 const SCAN: &str = "scan";
+const SIGNATURE: &str = "signature";
+const CHECK: &str = "check";
 
 statements! {
-    /// Never over a newer report, and a failure never over a result. Answers with what was there.
-    WRITE = "WITH before AS (SELECT report FROM image_reports
-                              WHERE identity_key = $1 AND kind = $2 AND subject = $3)
-             INSERT INTO image_reports AS r (identity_key, kind, subject, report, content, at)
+    /// Never over a newer report, and a failure never over a result.
+    WRITE = "INSERT INTO image_reports AS r (identity_key, kind, subject, report, content, at)
              VALUES ($1, $2, $3, $4, $5, $6)
              ON CONFLICT (identity_key, kind, subject) DO UPDATE
              SET report = excluded.report, content = excluded.content, at = excluded.at
              WHERE r.at <= excluded.at
-               AND (excluded.report->>'status' <> 'error' OR r.report->>'status' = 'error')
-             RETURNING (SELECT report FROM before)";
+               AND (excluded.report->>'status' <> 'error' OR r.report->>'status' = 'error')";
     /// The image that runs, the candidate, and those before them.
     TRIM = "DELETE FROM image_reports
              WHERE identity_key = $1 AND kind = $2
@@ -45,48 +47,95 @@ statements! {
                                   WHERE c.identity_key = r.identity_key AND NOT c.removed)";
 }
 
-/// What became of a report.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Written {
-    /// With what it replaced.
-    Yes(Option<ScanReport>),
-    /// A newer or better one is there.
-    No,
-}
-
-/// Keeps a scan of an image of the container.
+/// Keeps a scan of an image of the container. `false` if something newer or better is known.
 pub async fn write_scan(
     client: &impl GenericClient,
     identity: &IdentityKey,
     report: &ScanReport,
     found: &[Vulnerability],
-) -> Result<Written, StoreError> {
+) -> Result<bool, StoreError> {
     let subject = report.subject();
     let content =
         serde_json::to_string(found).map_err(|e| StoreError::corrupt("vulnerabilities", e))?;
+    let new = NewReport {
+        kind: SCAN,
+        subject: subject.key(),
+        report,
+        content: Some(&content),
+        at: report.scanned_at,
+    };
+    write(client, identity, &new).await
+}
+
+/// Keeps what is known of the signatures of an image of the container. `false` if something newer
+/// or better is known.
+pub async fn write_signature(
+    client: &impl GenericClient,
+    identity: &IdentityKey,
+    report: &SignatureReport,
+) -> Result<bool, StoreError> {
+    let subject = report.subject();
+    let new = NewReport {
+        kind: SIGNATURE,
+        subject: subject.key(),
+        report,
+        content: None,
+        at: report.verified_at,
+    };
+    write(client, identity, &new).await
+}
+
+/// Keeps what the container's own check said of an update.
+pub async fn write_check(
+    client: &impl GenericClient,
+    identity: &IdentityKey,
+    report: &CheckReport,
+) -> Result<bool, StoreError> {
+    let new = NewReport {
+        kind: CHECK,
+        subject: &report.image_digest,
+        report,
+        content: None,
+        at: report.checked_at,
+    };
+    write(client, identity, &new).await
+}
+
+pub(crate) struct NewReport<'a, R> {
+    pub(crate) kind: &'static str,
+    pub(crate) subject: &'a str,
+    pub(crate) report: &'a R,
+    pub(crate) content: Option<&'a str>,
+    pub(crate) at: DateTime<Utc>,
+}
+
+/// `false` where a newer or better one stays.
+pub(crate) async fn write<R: Serialize + Sync + std::fmt::Debug>(
+    client: &impl GenericClient,
+    identity: &IdentityKey,
+    new: &NewReport<'_, R>,
+) -> Result<bool, StoreError> {
     let statement = client.prepare_cached(WRITE).await?;
-    let row = client
-        .query_opt(
+    let written = client
+        .execute(
             &statement,
             &[
                 &identity.as_str(),
-                &SCAN,
-                &subject.key(),
-                &Json(report),
-                &content,
-                &report.scanned_at,
+                &new.kind,
+                &new.subject,
+                &Json(new.report),
+                &new.content,
+                &new.at,
             ],
         )
         .await?;
-    let Some(row) = row else {
-        return Ok(Written::No);
-    };
-    let statement = client.prepare_cached(TRIM).await?;
-    client
-        .execute(&statement, &[&identity.as_str(), &SCAN])
-        .await?;
-    let before: Option<Json<ScanReport>> = row.try_get(0).unwrap_or_default();
-    Ok(Written::Yes(before.map(|Json(report)| report)))
+    if written > 0 {
+        let statement = client.prepare_cached(TRIM).await?;
+        client
+            .execute(&statement, &[&identity.as_str(), &new.kind])
+            .await?;
+    }
+    Ok(written > 0)
 }
 
 /// The lists of these scans as they are stored: JSON arrays.

@@ -14,7 +14,7 @@ use plimsoll_domain::{
     container::{ContainerState, OperationSummary, RolledBackTarget},
     ids::{ContainerId, IdentityKey, OperationId},
     operation::{OperationKind, Phase},
-    security::Reports,
+    security::Report,
 };
 use serde::de::DeserializeOwned;
 use tokio_postgres::{Row, RowStream};
@@ -33,8 +33,10 @@ macro_rules! state_columns {
          ARRAY(SELECT s.first_seen_at FROM candidate_sightings s
                 WHERE s.identity_key = c.identity_key
                 ORDER BY s.first_seen_at DESC, s.candidate LIMIT 64) AS sightings,
-         (SELECT jsonb_agg(i.report ORDER BY i.at DESC)::text FROM image_reports i
-           WHERE i.identity_key = c.identity_key AND i.kind = 'scan') AS scans,
+         (SELECT jsonb_agg(jsonb_build_object('kind', i.kind, 'report', i.report)
+                           ORDER BY i.at DESC)::text FROM image_reports i
+           WHERE i.identity_key = c.identity_key
+             AND i.kind IN ('scan', 'signature', 'sbom', 'check')) AS reports,
          r.target_digest, r.reason, r.last_error, r.recorded_at,
          o.id AS operation_id, o.kind, o.phase, o.updated_at AS operation_at,
          o.from_version, o.to_version
@@ -194,9 +196,10 @@ fn state(row: &Row) -> Result<ContainerState, StoreError> {
         update_detected_at: None,
         rolled_back: rolled_back(row),
         operation: operation(row)?,
-        reports: Reports {
-            scans: json(row, "scans")?.unwrap_or_default(),
-        },
+        reports: json::<Vec<Report>>(row, "reports")?
+            .unwrap_or_default()
+            .into_iter()
+            .collect(),
     };
     state.update_detected_at = state
         .current_result()

@@ -13,45 +13,72 @@ use plimsoll_domain::{
     ids::{JobId, OperationId, WatcherRef},
     job::JobSpec,
 };
+use plimsoll_trace::TraceContext;
 use uuid::Uuid;
 
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, registry_webhooks};
 
 /// How long a lease lasts without renewal.
 pub const LEASE_TTL: Duration = Duration::from_secs(10);
 /// How often a worker renews.
 pub const LEASE_RENEWAL: Duration = Duration::from_millis(2_500);
 
+/// Takes what is `free`.
+macro_rules! claim {
+    ($owner:literal, $seconds:literal) => {
+        concat!(
+            " UPDATE jobs j
+                SET takeovers = takeovers + (free.state = 'running')::integer,
+                    state = 'running', lease_owner = ",
+            $owner,
+            ", lease_epoch = lease_epoch + 1,
+                    lease_expires_at = now() + make_interval(secs => ",
+            $seconds,
+            ")
+               FROM free
+              WHERE j.id = free.id
+              RETURNING j.id, agent, watcher, spec, operation_id, lease_epoch, takeovers, created_at,
+                        traceparent, tracestate, free.state = 'running'"
+        )
+    };
+}
+
 statements! {
-    INSERT = "INSERT INTO jobs (id, kind, agent, watcher, spec, slot, operation_id, priority, run_after)
-              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now() + make_interval(secs => $9))
+    INSERT = "INSERT INTO jobs (id, kind, agent, watcher, spec, slot, operation_id, priority, run_after,
+                                traceparent, tracestate)
+              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now() + make_interval(secs => $9), $10, $11)
               ON CONFLICT (slot) DO NOTHING";
-    /// Takes the next free jobs of one engine and kind. A lease that ran out is free, and counts
-    /// as a takeover.
-    CLAIM_NEXT = "UPDATE jobs
-                SET takeovers = takeovers + (state = 'running')::integer,
-                    state = 'running', lease_owner = $4, lease_epoch = lease_epoch + 1,
-                    lease_expires_at = now() + make_interval(secs => $5)
-              WHERE id IN (SELECT id FROM jobs
-                            WHERE agent = $1 AND watcher = $2 AND kind = $3
-                              AND state IN ('queued', 'running')
-                              AND ((state = 'queued' AND run_after <= now())
-                                OR (state = 'running' AND lease_expires_at < now()))
-                            ORDER BY priority, created_at
-                            LIMIT $6
-                              FOR UPDATE SKIP LOCKED)
-              RETURNING id, agent, watcher, spec, operation_id, lease_epoch, takeovers, created_at";
+    /// A slot that was let pass, told once for all workers.
+    SKIP = "INSERT INTO jobs (id, kind, agent, watcher, spec, slot, state, finished_at)
+            VALUES ($1, $2, $3, $4, $5, $6, 'done', now())
+            ON CONFLICT (slot) DO NOTHING";
+    /// Takes the next free jobs of one engine, of each kind as many as there is room for. A lease
+    /// that ran out is free, and counts as a takeover. The check of a pushed repository waits for
+    /// the one that runs.
+    CLAIM_NEXT = concat!("WITH free AS MATERIALIZED (
+                SELECT next.id, next.state
+                  FROM unnest($3::text[], $6::bigint[]) AS room (kind, places)
+                 CROSS JOIN LATERAL (
+                SELECT id, state FROM jobs
+                 WHERE agent = $1 AND watcher = $2 AND kind = room.kind
+                   AND state IN ('queued', 'running')
+                   AND ((state = 'queued' AND run_after <= now())
+                     OR (state = 'running' AND lease_expires_at < now()))
+                   AND (kind <> 'pushed' OR state = 'running' OR NOT EXISTS (
+                        SELECT FROM jobs r
+                         WHERE r.kind = 'pushed' AND r.state = 'running'
+                           AND r.agent = jobs.agent AND r.watcher = jobs.watcher
+                           AND r.spec ->> 'repository' = jobs.spec ->> 'repository'))
+                 ORDER BY priority, created_at
+                 LIMIT room.places
+                   FOR UPDATE SKIP LOCKED) AS next)", claim!("$4", "$5"));
     /// Takes the job of one operation, under the same rules.
-    CLAIM_ONE = "UPDATE jobs
-                SET takeovers = takeovers + (state = 'running')::integer,
-                    state = 'running', lease_owner = $2, lease_epoch = lease_epoch + 1,
-                    lease_expires_at = now() + make_interval(secs => $3)
-              WHERE id IN (SELECT id FROM jobs
-                            WHERE operation_id = $1
-                              AND ((state = 'queued' AND run_after <= now())
-                                OR (state = 'running' AND lease_expires_at < now()))
-                              FOR UPDATE SKIP LOCKED)
-              RETURNING id, agent, watcher, spec, operation_id, lease_epoch, takeovers, created_at";
+    CLAIM_ONE = concat!("WITH free AS MATERIALIZED (
+                SELECT id, state FROM jobs
+                 WHERE operation_id = $1
+                   AND ((state = 'queued' AND run_after <= now())
+                     OR (state = 'running' AND lease_expires_at < now()))
+                   FOR UPDATE SKIP LOCKED)", claim!("$2", "$3"));
     /// Renews many leases at once; answers which are still held.
     RENEW = "UPDATE jobs j
                 SET lease_expires_at = now() + make_interval(secs => $4)
@@ -70,6 +97,13 @@ statements! {
     EXPIRE = "DELETE FROM jobs
                WHERE state IN ('done', 'failed')
                  AND finished_at < now() - make_interval(secs => $1)";
+    /// What waits and what runs. A job that is not due yet does not wait.
+    BACKLOG = "SELECT kind,
+                      count(*) FILTER (WHERE state = 'queued' AND run_after <= now()),
+                      count(*) FILTER (WHERE state = 'running'),
+                      coalesce(extract(epoch FROM now() - min(greatest(created_at, run_after))
+                          FILTER (WHERE state = 'queued' AND run_after <= now())), 0)::float8
+                 FROM jobs WHERE state IN ('queued', 'running') GROUP BY kind";
     /// How a job stands, for those who wait for one.
     STATE = "SELECT state, error FROM jobs WHERE id = $1";
 }
@@ -127,10 +161,25 @@ pub struct LeasedJob {
     pub operation: Option<OperationId>,
     /// How often its lease ran out on a worker.
     pub takeovers: u32,
+    /// It ran out on the worker before this one.
+    pub taken_over: bool,
     pub created_at: DateTime<Utc>,
+    /// The trace in which it was asked for.
+    pub trace: Option<TraceContext>,
 }
 
-/// Adds a job to the transaction that promises it. Wake the workers after the commit.
+/// The jobs of one kind that are not over.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backlog {
+    pub kind: String,
+    /// Those that any worker could take.
+    pub waiting: i64,
+    pub running: i64,
+    /// How long the first of those has waited, in seconds.
+    pub oldest: f64,
+}
+
+/// Adds a job to the transaction that promises it, and to the trace that we are in. Wake the workers after the commit.
 pub async fn insert(client: &impl GenericClient, job: &NewJob) -> Result<Inserted, StoreError> {
     let statement = client.prepare_cached(INSERT).await?;
     let spec =
@@ -139,6 +188,7 @@ pub async fn insert(client: &impl GenericClient, job: &NewJob) -> Result<Inserte
         JobSpec::Operation { operation } => Some(operation.as_uuid()),
         _ => None,
     };
+    let (traceparent, tracestate) = trace();
     let rows = client
         .execute(
             &statement,
@@ -152,6 +202,33 @@ pub async fn insert(client: &impl GenericClient, job: &NewJob) -> Result<Inserte
                 &operation,
                 &job.priority,
                 &job.delay.as_secs_f64(),
+                &traceparent,
+                &tracestate,
+            ],
+        )
+        .await?;
+    Ok(match rows {
+        0 => Inserted::SlotTaken,
+        _ => Inserted::Written,
+    })
+}
+
+/// Marks the job's slot as passed, without anything to do. Answers whether this was the first to
+/// do so.
+pub async fn skip(client: &impl GenericClient, job: &NewJob) -> Result<Inserted, StoreError> {
+    let statement = client.prepare_cached(SKIP).await?;
+    let spec =
+        serde_json::to_value(&job.spec).map_err(|e| StoreError::corrupt("job specification", e))?;
+    let rows = client
+        .execute(
+            &statement,
+            &[
+                &job.id.as_uuid(),
+                &job.spec.kind(),
+                &job.watcher.agent,
+                &job.watcher.name,
+                &spec,
+                &job.slot,
             ],
         )
         .await?;
@@ -162,14 +239,14 @@ pub async fn insert(client: &impl GenericClient, job: &NewJob) -> Result<Inserte
 }
 
 impl Store {
-    /// Takes at most `limit` free jobs of one engine and kind, in fair order.
+    /// Takes free jobs of one engine in fair order, of each kind at most as many as `room` says.
     pub async fn claim_next_jobs(
         &self,
         watcher: &WatcherRef,
-        kind: &str,
+        room: &[(&str, i64)],
         owner: Uuid,
-        limit: i64,
     ) -> Result<Vec<LeasedJob>, StoreError> {
+        let (kinds, places): (Vec<&str>, Vec<i64>) = room.iter().copied().unzip();
         let client = self.client().await?;
         let statement = client.prepare_cached(CLAIM_NEXT).await?;
         let rows = client
@@ -178,10 +255,10 @@ impl Store {
                 &[
                     &watcher.agent,
                     &watcher.name,
-                    &kind,
+                    &kinds,
                     &owner,
                     &LEASE_TTL.as_secs_f64(),
-                    &limit,
+                    &places,
                 ],
             )
             .await?;
@@ -238,7 +315,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let client = self.client().await?;
         let statement = client.prepare_cached(RELEASE).await?;
-        client
+        let released = client
             .execute(
                 &statement,
                 &[
@@ -249,8 +326,16 @@ impl Store {
                     &delay.as_secs_f64(),
                 ],
             )
-            .await?;
-        Ok(())
+            .await
+            .map_err(StoreError::from);
+        drop(client);
+        match released {
+            // Another check of the repository waits, and will see what this one would have.
+            Err(error) if error.is_constraint(registry_webhooks::ONE_WAITS) => {
+                self.finish_job(lease, Ok(())).await
+            }
+            released => released.map(drop),
+        }
     }
 
     /// Ends a job. A lease that was lost changes nothing.
@@ -291,6 +376,22 @@ impl Store {
         Ok(row.map(|row| (row.get(0), row.get(1))))
     }
 
+    /// What waits and what runs, by kind. Reads the jobs that are not over.
+    pub async fn backlog(&self) -> Result<Vec<Backlog>, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(BACKLOG).await?;
+        let rows = client.query(&statement, &[]).await?;
+        Ok(rows
+            .iter()
+            .map(|row| Backlog {
+                kind: row.get(0),
+                waiting: row.get(1),
+                running: row.get(2),
+                oldest: row.get(3),
+            })
+            .collect())
+    }
+
     /// Forgets jobs that ended more than `age` ago.
     pub async fn expire_jobs(&self, age: Duration) -> Result<u64, StoreError> {
         let client = self.client().await?;
@@ -315,5 +416,18 @@ fn leased(row: &tokio_postgres::Row, owner: Uuid) -> Result<LeasedJob, StoreErro
         operation: row.get::<_, Option<Uuid>>(4).map(OperationId::from_uuid),
         takeovers: row.get::<_, i32>(6).try_into().unwrap_or(0),
         created_at: row.get(7),
+        trace: row.get::<_, Option<String>>(8).map(|parent| TraceContext {
+            traceparent: parent,
+            tracestate: row.get(9),
+        }),
+        taken_over: row.get(10),
     })
+}
+
+/// The columns of the trace that we are in.
+pub(crate) fn trace() -> (Option<String>, Option<String>) {
+    match plimsoll_trace::current() {
+        Some(context) => (Some(context.traceparent), context.tracestate),
+        None => (None, None),
+    }
 }

@@ -59,6 +59,26 @@ statements! {
     ADVANCE = fenced!(", phase = $24, completed_at = CASE WHEN $25 THEN now() ELSE completed_at END");
     COUNT_PHASE = "SELECT count(*) FROM operation_journal
                     WHERE operation_id = $1 AND phase = $2 AND entry = 'done'";
+    /// The last phase that was reached on the way forward.
+    TURNED_AT = "SELECT phase FROM operation_journal
+                  WHERE operation_id = $1 AND entry = 'done'
+                    AND seq < (SELECT min(seq) FROM operation_journal
+                                WHERE operation_id = $1 AND entry = 'done'
+                                  AND phase = 'rollback-started')
+                  ORDER BY seq DESC LIMIT 1";
+    /// How long an operation was in each phase. `queued` is the time before the first step.
+    SPENT = "WITH marks AS (
+                SELECT 0 AS n, 'queued' AS phase, created_at AS at
+                  FROM update_operations WHERE id = $1
+                 UNION ALL
+                SELECT 1, 'prepare', min(at) FROM operation_journal WHERE operation_id = $1
+                 UNION ALL
+                SELECT seq + 2, phase, at FROM operation_journal
+                 WHERE operation_id = $1 AND entry = 'done'),
+             spent AS (
+                SELECT n, phase, extract(epoch FROM lead(at) OVER (ORDER BY n) - at)::float8 AS seconds
+                  FROM marks)
+             SELECT phase, seconds FROM spent WHERE seconds IS NOT NULL ORDER BY n";
     COUNT_INTENT = "SELECT count(*) FROM operation_journal
                      WHERE operation_id = $1 AND entry = 'intent' AND note ->> 'step' = $2";
     JOURNAL = "SELECT seq, phase, entry, epoch, worker, at, note FROM operation_journal
@@ -211,6 +231,7 @@ pub fn event(operation: &Operation, phase: Phase, changes: &Changes) -> String {
     let new = changes.new_container.as_ref().map(ContainerId::as_str);
     json!({
         "operationId": operation.id,
+        "kind": operation.kind,
         "containerName": operation.container_name,
         "containerId": operation.container_id,
         "newContainerId": new.or(operation.new_container_id.as_deref()),
@@ -236,6 +257,28 @@ impl Store {
             .query_one(&statement, &[&operation.as_uuid(), &phase.as_str()])
             .await?;
         Ok(row.get(0))
+    }
+
+    /// The phase in which an operation turned round, if it did.
+    pub async fn turned_at(&self, operation: OperationId) -> Result<Option<Phase>, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(TURNED_AT).await?;
+        let row = client
+            .query_opt(&statement, &[&operation.as_uuid()])
+            .await?;
+        Ok(row.and_then(|row| Phase::parse(row.get(0))))
+    }
+
+    /// Seconds that an operation was in each phase, in order. A phase that it was in twice is there
+    /// twice.
+    pub async fn seconds_spent(
+        &self,
+        operation: OperationId,
+    ) -> Result<Vec<(String, f64)>, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(SPENT).await?;
+        let rows = client.query(&statement, &[&operation.as_uuid()]).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 
     /// How often a step was about to be taken.

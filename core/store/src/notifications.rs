@@ -67,8 +67,10 @@ statements! {
                                 $6::text[], $7::text[], $8::text[], $9::text[], $10::jsonb[],
                                 $11::int4[], $12::timestamptz[], $13::int4[])
            ON CONFLICT DO NOTHING";
-    /// The next message of a trigger; with a batch or digest, the others that travel with it.
-    /// One claim at a time for each trigger, so that they stay together.
+    /// The next message of a trigger; with a batch or digest, the others that travel with it: what
+    /// is due, and what the same watch has added to a batch since its first message.
+    /// One claim at a time for each trigger, so that they stay together; whoever has looked before
+    /// another claim was written finds its rows taken, and takes nothing.
     CLAIM = concat!("WITH lane AS MATERIALIZED (
                   SELECT pg_try_advisory_xact_lock(hashtextextended('notify:' || $1 || '.' || $2 || '.' || $3, 0)) AS free),
               first AS (
@@ -82,22 +84,25 @@ statements! {
                    WHERE o.id = first.id
                       OR (first.form <> 'simple' AND o.agent = $1 AND o.type = $2 AND o.name = $3
                           AND o.rule = first.rule AND o.form = first.form
-                          AND ((o.state = 'pending' AND o.due_at <= now())
+                          AND ((o.state = 'pending'
+                                AND (o.due_at <= now() OR (o.form = 'batch' AND o.attempts = 0)))
                             OR (o.state = 'sending' AND o.claim_expires_at < now())))
                    ORDER BY o.created_at, o.id LIMIT 200)
               UPDATE notification_outbox
                  SET state = 'sending', attempts = attempts + 1, claim = $4,
                      claim_expires_at = now() + make_interval(secs => $5)
                WHERE id IN (SELECT id FROM chosen)
+                 AND (state = 'pending' OR (state = 'sending' AND claim_expires_at < now()))
               RETURNING ", outbox_columns!());
     DELIVERED = "UPDATE notification_outbox
                     SET state = 'delivered', error = NULL, receipt = $2, claim = NULL,
                         claim_expires_at = NULL, finished_at = now()
                   WHERE claim = $1 AND state = 'sending'";
-    /// The next attempt is due after so many seconds, unless this was the last one.
+    /// The next attempt is due after so many seconds, unless this was the last one, or any other
+    /// would be of no use.
     FAILED = "UPDATE notification_outbox
-                 SET state = CASE WHEN attempts >= max_attempts THEN 'dead' ELSE 'pending' END,
-                     finished_at = CASE WHEN attempts >= max_attempts THEN now() END,
+                 SET state = CASE WHEN $4 OR attempts >= max_attempts THEN 'dead' ELSE 'pending' END,
+                     finished_at = CASE WHEN $4 OR attempts >= max_attempts THEN now() END,
                      error = $2, claim = NULL, claim_expires_at = NULL,
                      due_at = now() + make_interval(secs => $3)
                WHERE claim = $1 AND state = 'sending'
@@ -144,10 +149,6 @@ statements! {
     EXPIRE = "DELETE FROM notification_outbox
                WHERE state IN ('delivered', 'dead', 'withdrawn')
                  AND finished_at < now() - make_interval(secs => $1)";
-    /// Agents of which no worker is left, and since when.
-    SILENT_AGENTS = "SELECT agent, max(last_seen_at) FROM workers
-                      WHERE agent <> '' GROUP BY agent
-                     HAVING max(last_seen_at) < now() - make_interval(secs => $1)";
 }
 
 /// One rule, as the contract shows it.
@@ -374,17 +375,21 @@ impl Store {
         Ok(())
     }
 
-    /// Answers whether one of them is a dead letter now.
+    /// Answers whether one of them is a dead letter now, as all are where `is_final`.
     pub async fn messages_failed(
         &self,
         claim: Uuid,
         error: &str,
         again_after: Duration,
+        is_final: bool,
     ) -> Result<bool, StoreError> {
         let client = self.client().await?;
         let statement = client.prepare_cached(FAILED).await?;
         let rows = client
-            .query(&statement, &[&claim, &error, &again_after.as_secs_f64()])
+            .query(
+                &statement,
+                &[&claim, &error, &again_after.as_secs_f64(), &is_final],
+            )
             .await?;
         Ok(rows.iter().any(|row| row.get::<_, &str>(0) == "dead"))
     }
@@ -434,17 +439,6 @@ impl Store {
             }
         };
         Ok((rows.iter().map(message).collect::<Result<_, _>>()?, total))
-    }
-
-    /// Agents that were heard of last more than `seconds` ago, and when that was.
-    pub async fn silent_agents(
-        &self,
-        seconds: f64,
-    ) -> Result<Vec<(String, DateTime<Utc>)>, StoreError> {
-        let client = self.client().await?;
-        let statement = client.prepare_cached(SILENT_AGENTS).await?;
-        let rows = client.query(&statement, &[&seconds]).await?;
-        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 
     /// Buries what no trigger will send, and forgets what is over for `age`.

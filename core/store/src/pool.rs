@@ -100,7 +100,13 @@ impl Store {
         let port = self.config.get_ports().first().copied().unwrap_or(5432);
         let server = match self.config.get_hosts().first() {
             Some(Host::Tcp(host)) => format!("postgresql://{host}:{port}"),
-            Some(Host::Unix(directory)) => directory.display().to_string(),
+            // Our own server's is given by descriptor, which tells people nothing.
+            Some(Host::Unix(directory)) => {
+                let real = directory
+                    .canonicalize()
+                    .unwrap_or_else(|_| directory.clone());
+                real.display().to_string()
+            }
             None => format!("postgresql://localhost:{port}"),
         };
         Place {

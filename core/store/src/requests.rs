@@ -2,10 +2,17 @@
 //! transaction and one round trip (DESIGN.md 3.5).
 
 use deadpool_postgres::GenericClient;
-use plimsoll_domain::ids::{JobId, OperationId};
+use plimsoll_domain::{
+    compose::FileUse,
+    ids::{JobId, OperationId},
+};
+use tokio_postgres::types::Json;
 use uuid::Uuid;
 
-use crate::{Store, StoreError, update_operations::NewOperation};
+use crate::{
+    Store, StoreError, jobs::trace, operation_inputs::OperationInput,
+    update_operations::NewOperation,
+};
 
 /// The constraint that a taken idempotency key breaks.
 pub const KEY_TAKEN: &str = "idempotency_keys_pkey";
@@ -17,12 +24,15 @@ statements! {
             INSERT INTO update_operations (id, kind, agent, watcher, container_id, container_name,
                                            identity_key, trigger_name, from_version, to_version,
                                            target_image, target_digest, backup_id, actor, request_id,
-                                           rollback_reason)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $23)
+                                           rollback_reason, compose_file)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $23,
+                    coalesce($26, (SELECT o.compose_file
+                                     FROM backups b JOIN update_operations o ON o.id = b.operation_id
+                                    WHERE b.id = $13 AND o.compose_file = 'edit')))
         ), job AS (
-            INSERT INTO jobs (id, kind, agent, watcher, spec, operation_id)
+            INSERT INTO jobs (id, kind, agent, watcher, spec, operation_id, traceparent, tracestate)
             VALUES ($16, 'operation', $3, $4,
-                    jsonb_build_object('kind', 'operation', 'operation', $1::uuid), $1)
+                    jsonb_build_object('kind', 'operation', 'operation', $1::uuid), $1, $24, $25)
         ), trail AS (
             INSERT INTO audit (id, action, container_name, container_image, identity_key,
                                from_version, to_version, trigger_name, status, details, actor,
@@ -30,6 +40,9 @@ statements! {
             VALUES ($17, $18, $6, $11, $7, $9, $10, $8, 'info', $19, $14, $15, $1)
         ), event AS (
             INSERT INTO events (type, payload) VALUES ('dd:update-operation-changed', $20)
+        ), input AS (
+            INSERT INTO operation_inputs (operation_id, script, labels)
+            SELECT $1, $27::text, $28::jsonb WHERE $27::text IS NOT NULL OR $28::jsonb IS NOT NULL
         )
         INSERT INTO idempotency_keys (principal, key, request_hash, operation_id)
         SELECT $14, $21::text, $22::bytea, $1 WHERE $21::text IS NOT NULL";
@@ -54,9 +67,9 @@ statements! {
         ), accepted AS (
             SELECT * FROM asked WHERE id IN (SELECT id FROM operation)
         ), job AS (
-            INSERT INTO jobs (id, kind, agent, watcher, spec, operation_id)
+            INSERT INTO jobs (id, kind, agent, watcher, spec, operation_id, traceparent, tracestate)
             SELECT job, 'operation', agent, watcher,
-                   jsonb_build_object('kind', 'operation', 'operation', id), id
+                   jsonb_build_object('kind', 'operation', 'operation', id), id, $17, $18
               FROM accepted
         ), trail AS (
             INSERT INTO audit (id, action, container_name, container_image, identity_key,
@@ -83,6 +96,7 @@ pub struct NewRequest<'a> {
     pub event: &'a str,
     /// Key and SHA-256 of the request, scoped to the operation's actor.
     pub idempotency: Option<(&'a str, &'a [u8])>,
+    pub input: OperationInput<'a>,
 }
 
 /// Makes many updates by one caller durable, in one round trip, and answers which were accepted.
@@ -99,6 +113,7 @@ pub async fn accept_many(
             requests.iter().map(|$request| $value).collect::<Vec<_>>()
         };
     }
+    let (traceparent, tracestate) = trace();
     let statement = client.prepare_cached(ACCEPT_MANY).await?;
     let rows = client
         .query(
@@ -120,6 +135,8 @@ pub async fn accept_many(
                 &column!(r => r.event),
                 &first.operation.actor,
                 &first.operation.request_id,
+                &traceparent,
+                &tracestate,
             ],
         )
         .await?;
@@ -130,13 +147,14 @@ pub async fn accept_many(
 }
 
 impl Store {
-    /// Makes the request durable, or changes nothing.
+    /// Makes the request durable, with the trace that we are in, or changes nothing.
     ///
     /// # Errors
     /// `Constraint` with [`update_operations::ACTIVE`](crate::update_operations::ACTIVE) when the
     /// container has an active operation, [`KEY_TAKEN`] when the idempotency key is taken.
     pub async fn accept_operation(&self, request: &NewRequest<'_>) -> Result<(), StoreError> {
         let client = self.client().await?;
+        let (traceparent, tracestate) = trace();
         let statement = client.prepare_cached(ACCEPT).await?;
         let operation = request.operation;
         client
@@ -166,6 +184,11 @@ impl Store {
                     &request.idempotency.map(|(key, _)| key),
                     &request.idempotency.map(|(_, hash)| hash),
                     &operation.rollback_reason,
+                    &traceparent,
+                    &tracestate,
+                    &operation.compose_file.map(FileUse::as_str),
+                    &request.input.script,
+                    &request.input.labels.map(Json),
                 ],
             )
             .await?;

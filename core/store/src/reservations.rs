@@ -15,13 +15,17 @@ statements! {
     /// One reservation at a time per engine, until the end of the transaction.
     LOCK = "SELECT pg_advisory_xact_lock(hashtextextended($1::text || '/' || $2::text, 17))";
     /// An operation that holds one of the same containers; where one of the two has its engine to
-    /// itself, any.
-    HOLDER = "SELECT id, container_name, phase FROM update_operations
-               WHERE agent = $1 AND watcher = $2 AND id <> $3 AND completed_at IS NULL
-                 AND dependants IS NOT NULL
-                 AND ((array[container_name] || dependants) && (array[$4::text] || $5::text[])
-                      OR exclusive
-                      OR (SELECT own.exclusive FROM update_operations own WHERE own.id = $3))
+    /// itself, any. One that waits to have it lets nobody else begin, or it would wait for ever.
+    HOLDER = "SELECT other.id, other.container_name, other.phase
+                FROM update_operations other, update_operations own
+               WHERE own.id = $3 AND other.agent = $1 AND other.watcher = $2 AND other.id <> $3
+                 AND other.completed_at IS NULL
+                 AND CASE WHEN other.dependants IS NOT NULL
+                     THEN (array[other.container_name] || other.dependants)
+                              && (array[$4::text] || $5::text[])
+                          OR other.exclusive OR own.exclusive
+                     ELSE other.exclusive AND NOT own.exclusive AND own.dependants IS NULL END
+               ORDER BY other.dependants IS NULL
                LIMIT 1";
     RESERVE = "UPDATE update_operations SET dependants = $2
                 WHERE id = $1 AND container_id = $3 AND completed_at IS NULL

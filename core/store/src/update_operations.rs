@@ -4,7 +4,8 @@
 use chrono::{DateTime, Utc};
 use deadpool_postgres::GenericClient;
 use plimsoll_domain::{
-    ids::{BackupId, ContainerId, IdentityKey, OperationId, WatcherRef},
+    compose::FileUse,
+    ids::{BackupId, ContainerId, IdentityKey, OperationGroupId, OperationId, WatcherRef},
     operation::{OperationKind, Phase},
 };
 use serde_json::Value;
@@ -21,7 +22,8 @@ macro_rules! columns {
          seq, trigger_name, from_version, to_version, target_image, target_digest, backup_id, \
          old_container_id, old_name, temp_name, new_container_id, old_was_running, snapshot, \
          new_spec, gate, evidence, rollback_reason, last_error, exit_code, last_log, actor, \
-         request_id, created_at, updated_at, completed_at, acknowledged_at"
+         request_id, created_at, updated_at, completed_at, acknowledged_at, group_id, \
+         compose_file"
     };
     // Lists never show what only the program needs.
     (summary) => {
@@ -29,7 +31,8 @@ macro_rules! columns {
          seq, trigger_name, from_version, to_version, target_image, target_digest, backup_id, \
          old_container_id, old_name, temp_name, new_container_id, old_was_running, NULL::jsonb, \
          NULL::jsonb, gate, evidence, rollback_reason, last_error, exit_code, last_log, actor, \
-         request_id, created_at, updated_at, completed_at, acknowledged_at"
+         request_id, created_at, updated_at, completed_at, acknowledged_at, group_id, \
+         compose_file"
     };
 }
 
@@ -40,6 +43,8 @@ statements! {
     /// With the database's time, which deadlines are judged by.
     LOAD = concat!("SELECT ", columns!(), ", clock_timestamp() FROM update_operations WHERE id = $1");
     GET = concat!("SELECT ", columns!(summary), " FROM update_operations WHERE id = $1");
+    OF_GROUP = concat!("SELECT ", columns!(summary), " FROM update_operations
+                     WHERE group_id = $1 ORDER BY group_place");
     PAGE = concat!("SELECT ", columns!(summary), ", count(*) OVER () FROM update_operations
                      WHERE (identity_key = $1
                             OR (agent = $2 AND watcher = $3 AND container_name = $4))
@@ -49,6 +54,19 @@ statements! {
               WHERE (identity_key = $1
                      OR (agent = $2 AND watcher = $3 AND container_name = $4))
                 AND kind IN ('update', 'rollback')";
+    /// Of all containers, newest first, and how many there are.
+    HISTORY = concat!("SELECT ", columns!(summary), ", group_id, count(*) OVER () AS total
+                      FROM update_operations
+                     WHERE ($1::text IS NULL OR container_name = $1)
+                       AND ($2::text[] IS NULL OR kind = ANY ($2))
+                       AND ($3::text[] IS NULL OR phase = ANY ($3))
+                       AND ($4::timestamptz IS NULL OR created_at >= $4)
+                       AND ($5::timestamptz IS NULL OR created_at <= $5)
+                       AND ($6::timestamptz IS NULL OR (created_at, id) < ($6, $7::uuid))
+                     ORDER BY created_at DESC, id DESC LIMIT $8 OFFSET $9");
+    /// The newest operation of each container that leaves a way back.
+    WAYS_BACK = "SELECT DISTINCT ON (identity_key) identity_key, operation_id, image_tag
+                   FROM backups ORDER BY identity_key, created_at DESC, id DESC";
     /// Those that ended lately, and how often their jobs were taken over.
     RECENTLY_ENDED = concat!("SELECT ", columns!(), ",
                             coalesce((SELECT takeovers FROM jobs j
@@ -77,8 +95,18 @@ statements! {
     /// An account that was disabled, or may only look, since it asked.
     ACTOR_BARRED = "SELECT EXISTS (SELECT 1 FROM users
                      WHERE username = $1 AND (disabled OR role = 'viewer'))";
+    /// Those of the last day stay however many there are: what looks after ended operations looks
+    /// back that far.
     EXPIRE = "DELETE FROM update_operations o
-               WHERE completed_at < now() - make_interval(secs => $1)
+               WHERE (completed_at < now() - make_interval(secs => $1)
+                      OR completed_at < now() - interval '1 day' AND id IN (
+                          SELECT surplus.id
+                            FROM (SELECT identity_key FROM update_operations
+                                   GROUP BY identity_key HAVING count(*) > $2) busy
+                           CROSS JOIN LATERAL (
+                                  SELECT id FROM update_operations
+                                   WHERE identity_key = busy.identity_key
+                                   ORDER BY created_at DESC OFFSET $2) surplus))
                  AND NOT EXISTS (SELECT 1 FROM backups b WHERE b.operation_id = o.id)";
 }
 
@@ -103,6 +131,8 @@ pub struct NewOperation {
     pub backup: Option<BackupId>,
     /// Why Plimsoll itself asks for a rollback; nothing where a person does.
     pub rollback_reason: Option<String>,
+    /// `None`: what the trigger does, or what the operation did whose backup this goes back to.
+    pub compose_file: Option<FileUse>,
     pub actor: String,
     pub request_id: Option<String>,
 }
@@ -144,6 +174,39 @@ pub struct Operation {
     pub updated_at: DateTime<Utc>,
     pub completed_at: Option<DateTime<Utc>>,
     pub acknowledged_at: Option<DateTime<Utc>>,
+    /// Of which it is a member (`operation_groups`).
+    pub group: Option<OperationGroupId>,
+    /// Whatever the trigger does; `None`: what the trigger does.
+    pub compose_file: Option<FileUse>,
+}
+
+/// Which operations of the whole history; everything where a field is absent.
+#[derive(Clone, Debug, Default)]
+pub struct HistoryFilter {
+    /// By the name that it had.
+    pub container: Option<String>,
+    pub kinds: Option<Vec<OperationKind>>,
+    pub phases: Option<Vec<Phase>>,
+    pub from: Option<DateTime<Utc>>,
+    pub to: Option<DateTime<Utc>>,
+    /// Those before this one.
+    pub before: Option<(DateTime<Utc>, OperationId)>,
+}
+
+/// An operation, and the group that it was asked for with.
+#[derive(Clone, Debug)]
+pub struct PastOperation {
+    pub operation: Operation,
+    pub group: Option<OperationGroupId>,
+}
+
+/// The newest way back of a container.
+#[derive(Clone, Debug)]
+pub struct WayBack {
+    pub identity: IdentityKey,
+    /// That left it.
+    pub operation: OperationId,
+    pub image_tag: String,
 }
 
 /// An operation that ended lately.
@@ -159,6 +222,16 @@ pub struct EndedOperation {
 pub async fn acknowledge(client: &impl GenericClient, id: OperationId) -> Result<bool, StoreError> {
     let statement = client.prepare_cached(ACKNOWLEDGE).await?;
     Ok(client.execute(&statement, &[&id.as_uuid()]).await? > 0)
+}
+
+/// The members of a group, in their order.
+pub(crate) async fn of_group(
+    client: &impl GenericClient,
+    group: OperationGroupId,
+) -> Result<Vec<Operation>, StoreError> {
+    let statement = client.prepare_cached(OF_GROUP).await?;
+    let rows = client.query(&statement, &[&group.as_uuid()]).await?;
+    rows.iter().map(read).collect()
 }
 
 impl Store {
@@ -187,7 +260,7 @@ impl Store {
         let client = self.client().await?;
         let statement = client.prepare_cached(LOAD).await?;
         let row = client.query_opt(&statement, &[&id.as_uuid()]).await?;
-        row.map(|row| Ok((read(&row)?, row.get(35)))).transpose()
+        row.map(|row| Ok((read(&row)?, row.get(37)))).transpose()
     }
 
     /// One operation without its snapshot and specification.
@@ -226,7 +299,7 @@ impl Store {
             )
             .await?;
         let total = match rows.first() {
-            Some(row) => row.get(35),
+            Some(row) => row.get(37),
             None => {
                 let statement = client.prepare_cached(COUNT).await?;
                 client
@@ -246,6 +319,61 @@ impl Store {
         Ok((rows.iter().map(read).collect::<Result<_, _>>()?, total))
     }
 
+    /// Operations of all containers, newest first, and how many there are from `filter.before` on.
+    pub async fn operation_history(
+        &self,
+        filter: &HistoryFilter,
+        offset: i64,
+        limit: i64,
+    ) -> Result<(Vec<PastOperation>, i64), StoreError> {
+        let kinds = filter.kinds.as_ref();
+        let kinds = kinds.map(|all| all.iter().map(|one| one.as_str()).collect::<Vec<_>>());
+        let phases = filter.phases.as_ref();
+        let phases = phases.map(|all| all.iter().map(|one| one.as_str()).collect::<Vec<_>>());
+        let (at, id) = filter.before.unzip();
+        let id = id.map(|id| id.as_uuid());
+        let client = self.client().await?;
+        let statement = client.prepare_cached(HISTORY).await?;
+        let rows = client
+            .query(
+                &statement,
+                &[
+                    &filter.container,
+                    &kinds,
+                    &phases,
+                    &filter.from,
+                    &filter.to,
+                    &at,
+                    &id,
+                    &limit,
+                    &offset,
+                ],
+            )
+            .await?;
+        let total = rows.first().map_or(0, |row| row.get("total"));
+        let operations = rows.iter().map(|row| {
+            let group: Option<Uuid> = row.get("group_id");
+            Ok(PastOperation {
+                operation: read(row)?,
+                group: group.map(OperationGroupId::from_uuid),
+            })
+        });
+        Ok((operations.collect::<Result<_, StoreError>>()?, total))
+    }
+
+    /// The newest way back of each container that has one.
+    pub async fn ways_back(&self) -> Result<Vec<WayBack>, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(WAYS_BACK).await?;
+        let rows = client.query(&statement, &[]).await?;
+        let way = |row: &tokio_postgres::Row| WayBack {
+            identity: IdentityKey::from_stored(row.get(0)),
+            operation: OperationId::from_uuid(row.get(1)),
+            image_tag: row.get(2),
+        };
+        Ok(rows.iter().map(way).collect())
+    }
+
     /// Operations of one engine that ended within the last `seconds`, oldest first.
     pub async fn operations_ended_within(
         &self,
@@ -261,7 +389,7 @@ impl Store {
             .map(|row| {
                 Ok(EndedOperation {
                     operation: read(row)?,
-                    takeovers: row.get::<_, i32>(35).try_into().unwrap_or(0),
+                    takeovers: row.get::<_, i32>(37).try_into().unwrap_or(0),
                 })
             })
             .collect()
@@ -290,11 +418,12 @@ impl Store {
         Ok(client.query_one(&statement, &[&actor]).await?.get(0))
     }
 
-    /// Forgets operations that ended more than `seconds` ago and hold no backup.
-    pub async fn expire_operations(&self, seconds: f64) -> Result<u64, StoreError> {
+    /// Forgets operations that ended more than `seconds` ago, and those of more than a day ago of
+    /// which their container has `entries` newer ones. What holds a backup stays.
+    pub async fn expire_operations(&self, seconds: f64, entries: i64) -> Result<u64, StoreError> {
         let client = self.client().await?;
         let statement = client.prepare_cached(EXPIRE).await?;
-        Ok(client.execute(&statement, &[&seconds]).await?)
+        Ok(client.execute(&statement, &[&seconds, &entries]).await?)
     }
 }
 
@@ -340,5 +469,15 @@ fn read(row: &tokio_postgres::Row) -> Result<Operation, StoreError> {
         updated_at: row.get(32),
         completed_at: row.get(33),
         acknowledged_at: row.get(34),
+        group: row
+            .get::<_, Option<Uuid>>(35)
+            .map(OperationGroupId::from_uuid),
+        compose_file: match row.get::<_, Option<&str>>(36) {
+            None => None,
+            Some(text) => Some(
+                FileUse::parse(text)
+                    .ok_or_else(|| StoreError::corrupt("use of a Compose file", text))?,
+            ),
+        },
     })
 }

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use deadpool_postgres::GenericClient;
+use plimsoll_domain::ids::WatcherRef;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -17,6 +18,9 @@ statements! {
                    left_at IS NULL
                        AND last_seen_at > now() - make_interval(secs => $1) AS alive
               FROM workers ORDER BY agent, host, started_at";
+    SERVED = "SELECT EXISTS (SELECT 1 FROM workers
+                              WHERE agent = $1 AND info -> 'watchers' ? $2 AND left_at IS NULL
+                                AND last_seen_at > now() - make_interval(secs => $3))";
     /// This installation's own worker is forgotten, an agent's stays in sight.
     LEAVE = "WITH gone AS (DELETE FROM workers WHERE id = $1 AND agent = '')
              UPDATE workers SET left_at = now() WHERE id = $1 AND agent <> ''";
@@ -92,6 +96,17 @@ impl Store {
                 alive: row.get(7),
             })
             .collect())
+    }
+
+    /// Whether a living worker serves the engine.
+    pub async fn is_served(&self, watcher: &WatcherRef) -> Result<bool, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(SERVED).await?;
+        let WatcherRef { agent, name } = watcher;
+        let row = client
+            .query_one(&statement, &[agent, name, &ALIVE_SECONDS])
+            .await?;
+        Ok(row.get(0))
     }
 
     /// Forgets workers that have not been seen for `seconds`, and agents without any.

@@ -67,8 +67,12 @@ async fn every_route_speaks_http_as_documented() {
         let large = send("application/json", " ".repeat(256 * 1024 + 1)).await;
         assert_eq!(large.0, 413, "{method} {path}");
         let malformed = send("application/json", "{\"a\":".to_owned()).await;
-        let confirmed = path.ends_with("/rollback");
-        let expected = if confirmed { 428 } else { 400 };
+        let expected = match operation["operationId"].as_str() {
+            _ if path.ends_with("/rollback") => 428,
+            // Off here, which is said before anything is read.
+            Some("webhookRegistry") => 403,
+            _ => 400,
+        };
         assert_eq!(malformed.0, expected, "{method} {path}: {}", malformed.1);
     }
     for (path, item) in document["paths"].as_object().unwrap() {

@@ -311,6 +311,7 @@ async fn the_eight_policy_actions_do_what_they_say() {
 async fn what_is_switched_off_is_refused_before_anything_is_looked_up() {
     let (database, redis) = (Database::migrated().await, Redis::start().await);
     let api = Server::api(database.url(), &redis.url())
+        .env("DD_SERVER_NAME", "edge")
         .env("DD_SERVER_FEATURE_CONTAINERACTIONS", "false")
         .env("DD_SERVER_FEATURE_DELETE", "false");
     let world = World::with(database, redis, api, |worker| worker).await;
@@ -343,7 +344,16 @@ async fn what_is_switched_off_is_refused_before_anything_is_looked_up() {
         (refused.status, &*refused.error()),
         (403, "Container deletion is disabled")
     );
+    let rollback = world
+        .authorised(Method::POST, &format!("{path}/rollback"))
+        .header("x-dd-confirm-action", "container-rollback");
+    let refused = answer(rollback).await;
+    assert_eq!(
+        (refused.status, &*refused.error()),
+        (403, "Container actions are disabled")
+    );
     let server = world.get("/api/v1/server").await.json();
     let feature = json!({"delete": false, "containeractions": false});
     assert_eq!(server["configuration"]["feature"], feature);
+    assert_eq!(server["configuration"]["name"], "edge");
 }

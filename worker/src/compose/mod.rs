@@ -1,17 +1,26 @@
 //! Compose files on this host: which one a container came from, what it says the container runs,
 //! and writing the new image into it. The rules are `domain::compose`.
 
+mod access;
 pub mod file;
+mod found;
+mod observed;
 mod tool;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use plimsoll_domain::{
-    compose::{self, Edit, Pinning, Refusal, ServiceImage},
-    image::{Digest, ImageRef},
+    compose::{Pinning, Refusal},
     labels::UserLabels,
 };
-pub use tool::Tool;
+
+pub use access::Access;
+pub use found::{Edited, Found};
+pub use observed::{Observer, Texts};
+pub use tool::{Substitute, Tool};
 
 /// What happens when file and container do not agree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +41,21 @@ pub struct ComposeOptions {
     pub keep: file::Keep,
     pub reconciliation: Reconciliation,
     pub pinning: Pinning,
+    pub access: Access,
+}
+
+impl ComposeOptions {
+    /// For updates through a file that somebody asks for, whatever trigger there is.
+    pub fn asked_for(access: Access) -> Self {
+        Self {
+            file: None,
+            label: "dd.compose.file".to_owned(),
+            keep: file::Keep::Backup,
+            reconciliation: Reconciliation::Warn,
+            pinning: Pinning::AsItIs,
+            access,
+        }
+    }
 }
 
 /// The service that a container is of, and where it is described. Everything is from labels that
@@ -44,16 +68,11 @@ pub struct Project {
     pub files: Vec<PathBuf>,
     /// As `--env-file` named them.
     pub environment_files: Vec<PathBuf>,
+    pub access: Access,
+    /// Where files that have not changed need not be read again.
+    pub texts: Option<Arc<Texts>>,
     /// The configuration that the container was made from, as Compose hashes it.
     pub config_hash: Option<String>,
-}
-
-/// The file that says what the service runs.
-#[derive(Clone, Debug)]
-pub struct Found {
-    pub path: PathBuf,
-    pub text: String,
-    pub image: ServiceImage,
 }
 
 impl Project {
@@ -94,10 +113,14 @@ impl Project {
             return Err("no label names its Compose file, and its trigger has none".to_owned());
         };
         let environment = labels.get("com.docker.compose.project.environment_file");
+        let directory =
+            directory.unwrap_or_else(|| first.parent().unwrap_or(Path::new("/")).to_path_buf());
+        let environment = list(environment).into_iter();
         Ok(Self {
-            directory: directory
-                .unwrap_or_else(|| first.parent().unwrap_or(Path::new("/")).to_path_buf()),
-            environment_files: list(environment),
+            environment_files: environment.map(|file| directory.join(file)).collect(),
+            access: options.access.clone(),
+            texts: None,
+            directory,
             config_hash: labels
                 .get("com.docker.compose.config-hash")
                 .map(str::to_owned),
@@ -106,51 +129,16 @@ impl Project {
             files,
         })
     }
-
-    /// The file whose image counts: of several the last that names one.
-    ///
-    /// # Errors
-    /// For people.
-    pub fn find(&self) -> Result<Found, String> {
-        let mut nothing = None;
-        for path in self.files.iter().rev() {
-            let text = file::read(path).map_err(|error| {
-                let shown = path.display();
-                format!(
-                    "its Compose file {shown} cannot be read: {error}; the worker needs it under \
-                     the same path"
-                )
-            })?;
-            match compose::service_image(&text, &self.service) {
-                Ok(image) => {
-                    return Ok(Found {
-                        path: path.clone(),
-                        text,
-                        image,
-                    });
-                }
-                Err(refusal @ (Refusal::NoService(_) | Refusal::NoImage(_))) => {
-                    nothing = Some(refused(path, &refusal));
-                }
-                Err(refusal) => return Err(refused(path, &refusal)),
-            }
-        }
-        Err(nothing.unwrap_or_default())
-    }
 }
 
-impl Found {
+impl Project {
     /// # Errors
-    /// For people.
-    pub fn edit(
-        &self,
-        service: &str,
-        target: &ImageRef,
-        digest: Option<&Digest>,
-        pinning: Pinning,
-    ) -> Result<Edit, String> {
-        compose::with_image(&self.text, service, target, digest, pinning)
-            .map_err(|refusal| refused(&self.path, &refusal))
+    /// Those of [`Access::read`].
+    fn read(&self, path: &Path) -> Result<String, String> {
+        match &self.texts {
+            Some(texts) => texts.read(&self.access, path),
+            None => self.access.read(path),
+        }
     }
 }
 
@@ -184,6 +172,7 @@ mod tests {
             keep: file::Keep::Nothing,
             reconciliation: Reconciliation::Warn,
             pinning: Pinning::AsItIs,
+            access: Access::Anywhere,
         }
     }
 

@@ -1,6 +1,10 @@
 //! The real `docker compose`, which alone knows how it hashes a configuration.
 
 use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -46,40 +50,106 @@ impl Tool {
         None
     }
 
-    /// The hash of the service's configuration when the file at `path` has this text. It is the
-    /// value of the label by which `docker compose up` tells whether to make a container anew.
+    /// The hash of each service's configuration. It is the value of the label by which `docker
+    /// compose up` tells whether to make a container anew.
     ///
     /// # Errors
     /// What `docker compose` says.
-    pub async fn config_hash(
+    pub async fn hashes(
         &self,
         project: &Project,
-        path: &Path,
-        text: &str,
-    ) -> Result<String, String> {
+        with: Substitute<'_>,
+    ) -> Result<BTreeMap<String, String>, String> {
         let mut arguments = vec![
             format!("--project-name={}", project.name),
             format!("--project-directory={}", project.directory.display()),
             "--profile=*".to_owned(),
         ];
-        for file in &project.environment_files {
+        let mut input = String::new();
+        let mut kept = None;
+        let mut environment: Vec<&Path> = project.environment_files.iter().map(|f| &**f).collect();
+        if let Substitute::Environment(path, text) = with {
+            let own = Kept::write(text).map_err(|error| error.to_string())?;
+            let own: &Path = &kept.insert(own).path;
+            match environment.iter_mut().find(|file| **file == path) {
+                Some(file) => *file = own,
+                // The one that Compose reads without being told.
+                None => environment.push(own),
+            }
+        }
+        for file in environment {
             arguments.push(format!("--env-file={}", file.display()));
         }
         for file in &project.files {
-            let from_us = file == path;
-            let file = file.display().to_string();
-            arguments.push(format!("--file={}", if from_us { "-" } else { &file }));
+            match with {
+                Substitute::File(path, text) if path == file => {
+                    arguments.push("--file=-".to_owned());
+                    input = text.to_owned();
+                }
+                _ => arguments.push(format!("--file={}", file.display())),
+            }
         }
-        arguments.push("config".to_owned());
-        arguments.push(format!("--hash={}", project.service));
-        let answer = call(&self.program, &arguments, text.as_bytes()).await?;
-        let line = answer.lines().next().unwrap_or_default();
-        let hash = line.split_whitespace().nth(1).unwrap_or_default();
-        let is_hash = hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit());
-        match is_hash {
-            true => Ok(hash.to_owned()),
-            false => Err(format!("docker compose named no hash: {line}")),
+        if let Substitute::Image(image) = with {
+            arguments.push("--file=-".to_owned());
+            let service = &project.service;
+            input = serde_json::json!({ "services": { service: { "image": image } } }).to_string();
         }
+        arguments.extend(["config".to_owned(), "--hash=*".to_owned()]);
+        let answer = call(&self.program, &arguments, input.as_bytes()).await?;
+        drop(kept);
+        let mut hashes = BTreeMap::new();
+        for line in answer.lines() {
+            let mut words = line.split_whitespace();
+            let (service, hash) = (words.next(), words.next().unwrap_or_default());
+            let is_hash = hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit());
+            match service.filter(|_| is_hash) {
+                Some(service) => hashes.insert(service.to_owned(), hash.to_owned()),
+                None => return Err(format!("docker compose named no hash: {line}")),
+            };
+        }
+        match hashes.contains_key(&project.service) {
+            true => Ok(hashes),
+            false => Err(format!(
+                "docker compose knows no service {}",
+                project.service
+            )),
+        }
+    }
+}
+
+/// What is to be taken as if it were written.
+#[derive(Clone, Copy, Debug)]
+pub enum Substitute<'a> {
+    Nothing,
+    /// This text of one of the project's files.
+    File(&'a Path, &'a str),
+    /// This text of one of its files of variables.
+    Environment(&'a Path, &'a str),
+    /// This image of the service.
+    Image(&'a str),
+}
+
+/// A file that only we read, until it is dropped.
+struct Kept {
+    path: PathBuf,
+}
+
+impl Kept {
+    fn write(text: &str) -> io::Result<Self> {
+        let name = format!("plimsoll-{}.env", uuid::Uuid::new_v4().simple());
+        let kept = Self {
+            path: std::env::temp_dir().join(name),
+        };
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        options.open(&kept.path)?.write_all(text.as_bytes())?;
+        Ok(kept)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
     }
 }
 

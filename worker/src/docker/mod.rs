@@ -11,6 +11,7 @@ mod containers;
 mod engine;
 mod error;
 mod events;
+mod explore;
 mod images;
 mod log_pieces;
 mod logs;
@@ -24,6 +25,7 @@ pub use containers::{ContainerSummary, CreatedContainer, ListFilter, NetworkSumm
 pub use engine::{Engine, deadline};
 pub use error::EngineError;
 pub use events::{EngineEvent, EventKind};
+pub use explore::Usage;
 pub use log_pieces::{Demux, Framing, LogSource, Piece, Stamps};
 pub use logs::{LogBody, LogOptions, framing};
 pub use networks::Disconnect;

@@ -20,6 +20,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
+use tracing::Instrument;
 
 use super::address::{EngineAddress, TlsFiles};
 
@@ -66,7 +67,30 @@ impl Transport {
         }
     }
 
+    /// In a span of its own, up to the answer's head. The engine is told the trace: it is ours, and
+    /// Docker's own spans go on with it.
     pub(super) async fn send(
+        &self,
+        mut request: BollardRequest,
+    ) -> Result<Response<Incoming>, TransportError> {
+        let path = || Some(template(request.uri().path()));
+        let span = plimsoll_trace::http_client(request.method(), path, self.authority());
+        let sent = async {
+            if let Some(context) = plimsoll_trace::current() {
+                context.insert_into(request.headers_mut());
+            }
+            self.carry(request).await
+        };
+        let outcome = sent.instrument(span.clone()).await;
+        match &outcome {
+            Ok(response) => plimsoll_trace::answered(&span, response.status()),
+            Err(TransportError::Connect(_)) => plimsoll_trace::failed(&span, "connect"),
+            Err(TransportError::Exchange(_)) => plimsoll_trace::failed(&span, "exchange"),
+        }
+        outcome
+    }
+
+    async fn carry(
         &self,
         mut request: BollardRequest,
     ) -> Result<Response<Incoming>, TransportError> {
@@ -99,6 +123,32 @@ impl Transport {
                 exchange(stream, request).await
             }
         }
+    }
+}
+
+/// A path of Docker's API without its version and what it names, so that there are few of them:
+/// `/v1.48/images/library/nginx:1/json` is `/images/{name}/json`.
+fn template(path: &str) -> String {
+    let versioned = path
+        .strip_prefix("/v1.")
+        .and_then(|rest| rest.split_once('/'));
+    let bare = versioned.map_or(path.trim_start_matches('/'), |(_, rest)| rest);
+    let parts: Vec<&str> = bare.split('/').collect();
+    let (kind, rest) = match &parts[..] {
+        [
+            kind @ ("containers" | "networks" | "images" | "volumes" | "exec"),
+            rest @ ..,
+        ] => (kind, rest),
+        _ => return format!("/{bare}"),
+    };
+    let named = if *kind == "images" { "{name}" } else { "{id}" };
+    let own = ["json", "create", "prune", "search", "get", "load"];
+    match rest {
+        [] => format!("/{kind}"),
+        [one] if own.contains(one) => format!("/{kind}/{one}"),
+        [_] => format!("/{kind}/{named}"),
+        // The names of images have slashes.
+        [.., last] => format!("/{kind}/{named}/{last}"),
     }
 }
 
@@ -171,4 +221,30 @@ fn certificates(path: &std::path::Path) -> io::Result<Vec<CertificateDer<'static
 
 fn unreadable(path: &std::path::Path, error: &dyn std::fmt::Display) -> io::Error {
     io::Error::other(format!("cannot read {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::template;
+
+    #[test]
+    fn a_template_names_nothing() {
+        for (path, expected) in [
+            ("/v1.48/containers/json", "/containers/json"),
+            ("/v1.48/containers/0123abc/json", "/containers/{id}/json"),
+            ("/v1.48/containers/0123abc", "/containers/{id}"),
+            ("/v1.48/containers/create", "/containers/create"),
+            (
+                "/v1.48/images/127.0.0.1:5000/a/b:1/json",
+                "/images/{name}/json",
+            ),
+            ("/v1.48/images/nginx", "/images/{name}"),
+            ("/v1.48/networks/n/connect", "/networks/{id}/connect"),
+            ("/v1.48/info", "/info"),
+            ("/_ping", "/_ping"),
+            ("/version", "/version"),
+        ] {
+            assert_eq!(template(path), expected, "{path}");
+        }
+    }
 }

@@ -5,9 +5,13 @@
 
 mod lease;
 pub mod operation;
+pub mod pushed;
+pub mod removal;
 mod runner;
+pub mod sbom;
 pub mod scan;
 mod single;
+mod standing;
 pub mod watch;
 mod watch_result;
 

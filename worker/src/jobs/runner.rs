@@ -9,10 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use plimsoll_app::{App, store::jobs::LeasedJob};
+use plimsoll_app::{App, store::jobs::LeasedJob, totals::Total};
 use plimsoll_domain::ids::WatcherRef;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span, field::Empty};
 use uuid::Uuid;
 
 use super::{Handlers, JobContext, LeaseGuard, Outcome, lease::Keeper};
@@ -133,37 +134,36 @@ impl Runner {
         running: &mut JoinSet<Ended>,
         shutdown: &CancellationToken,
     ) -> bool {
-        let kinds: Vec<_> = self.handlers.kinds().collect();
-        for kind in kinds {
-            let Some(free) = self.free.get_mut(&(watcher.clone(), kind)) else {
-                continue;
-            };
-            if *free == 0 {
-                continue;
+        let mut room = Vec::new();
+        for kind in self.handlers.kinds() {
+            if let Some(free @ 1..) = self.free.get(&(watcher.clone(), kind)).copied() {
+                room.push((kind, i64::try_from(free).unwrap_or(i64::MAX)));
             }
-            let claimed = Instant::now();
-            let store = self.app.store();
-            let limit = i64::try_from(*free).unwrap_or(i64::MAX);
-            let jobs = match store
-                .claim_next_jobs(watcher, kind, self.owner, limit)
-                .await
-            {
-                Ok(jobs) => jobs,
-                Err(error) => {
-                    tracing::warn!(%error, %watcher, "jobs could not be taken");
-                    return false;
-                }
-            };
-            for job in jobs {
+        }
+        if room.is_empty() {
+            return true;
+        }
+        let claimed = Instant::now();
+        let store = self.app.store();
+        let jobs = match store.claim_next_jobs(watcher, &room, self.owner).await {
+            Ok(jobs) => jobs,
+            Err(error) => {
+                tracing::warn!(%error, %watcher, "jobs could not be taken");
+                return false;
+            }
+        };
+        for job in jobs {
+            let kind = job.spec.kind();
+            if let Some(free) = self.free.get_mut(&(watcher.clone(), kind)) {
                 *free = free.saturating_sub(1);
-                let lease = self.keeper.keep(job.lease, claimed);
-                let work = Work {
-                    app: self.app.clone(),
-                    keeper: self.keeper.clone(),
-                    handlers: self.handlers.clone(),
-                };
-                running.spawn(work.run(job, kind, lease, shutdown.clone()));
             }
+            let lease = self.keeper.keep(job.lease, claimed);
+            let work = Work {
+                app: self.app.clone(),
+                keeper: self.keeper.clone(),
+                handlers: self.handlers.clone(),
+            };
+            running.spawn(work.run(job, kind, lease, shutdown.clone()));
         }
         true
     }
@@ -183,10 +183,24 @@ impl Work {
         guard: LeaseGuard,
         shutdown: CancellationToken,
     ) -> Ended {
+        let span = span(&job, kind);
+        self.work(job, kind, guard, shutdown).instrument(span).await
+    }
+
+    async fn work(
+        self,
+        job: LeasedJob,
+        kind: &'static str,
+        guard: LeaseGuard,
+        shutdown: CancellationToken,
+    ) -> Ended {
         let lease = job.lease;
         let watcher = job.watcher.clone();
         if job.takeovers > 0 {
             tracing::info!(job = %lease.job, takeovers = job.takeovers, "took a job over");
+        }
+        if job.taken_over {
+            self.app.tally().add(Total::Takeovers, &[kind], 1.0);
         }
         let Some(handler) = self.handlers.get(kind) else {
             return Ended { watcher, kind };
@@ -197,11 +211,18 @@ impl Work {
             shutdown,
         });
         // A task of its own isolates a panic.
-        let mut task = AbortOnDrop(tokio::spawn(work));
+        let mut task = AbortOnDrop(tokio::spawn(work.in_current_span()));
         let outcome = tokio::select! {
             outcome = &mut task.0 => outcome,
             () = guard.lost().cancelled() => Ok(Outcome::LeaseLost),
         };
+        if !matches!(outcome, Ok(Outcome::Done)) {
+            let status = match outcome {
+                Ok(Outcome::Failed(_)) | Err(_) => "ERROR",
+                _ => "UNSET",
+            };
+            tracing::Span::current().record("otel.status_code", status);
+        }
         let store = self.app.store();
         let written = match outcome {
             Ok(Outcome::Done) => store.finish_job(&lease, Ok(())).await,
@@ -224,6 +245,31 @@ impl Work {
         self.keeper.forget(&lease);
         Ended { watcher, kind }
     }
+}
+
+/// Goes on with the trace in which the job was asked for, also when another worker had it before.
+fn span(job: &LeasedJob, kind: &'static str) -> Span {
+    let span = tracing::error_span!(
+        target: plimsoll_trace::LOGGED,
+        "job",
+        otel.name = %format_args!("job {kind}"),
+        otel.kind = "consumer",
+        otel.status_code = Empty,
+        job = %job.lease.job,
+        kind,
+        watcher = %job.watcher,
+        operation = Empty,
+        container = Empty,
+        request_id = Empty,
+        trace_id = Empty,
+        plimsoll.takeovers = job.takeovers,
+        plimsoll.epoch = job.lease.epoch,
+    );
+    if let Some(operation) = job.operation {
+        span.record("operation", operation.to_string());
+    }
+    plimsoll_trace::follow(&span, job.trace.as_ref());
+    span
 }
 
 pub(super) struct AbortOnDrop<T>(pub(super) tokio::task::JoinHandle<T>);

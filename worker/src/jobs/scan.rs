@@ -1,4 +1,5 @@
-//! The scan job: look into the images of some containers, one after the other.
+//! The scan job: look into the images of some containers, one after the other: vulnerabilities, and
+//! signatures and a bill of materials where the settings say so.
 
 use chrono::Utc;
 use plimsoll_app::{
@@ -7,15 +8,14 @@ use plimsoll_app::{
 };
 use plimsoll_domain::{
     container::ContainerState,
-    image::ImageRef,
     job::JobSpec,
     security::{ScanReport, Subject},
 };
 
-use super::{JobContext, Outcome};
+use super::{JobContext, Outcome, sbom};
 use crate::{
     registry::{Freshness, Registries},
-    scan::{ScanPlace, Scanner},
+    scan::{ScanPlace, Scanner, Tools},
     watchers::Watcher,
 };
 
@@ -26,7 +26,10 @@ pub const NO_SCANNER: &str =
     "this worker has no security scanner: set DD_SECURITY_SCANNER for it, too";
 
 /// Runs the scans that the job asks for. A job for one container fails with its scan.
-pub async fn run(watcher: Watcher, scanner: Scanner, context: JobContext) -> Outcome {
+pub async fn run(watcher: Watcher, tools: Tools, context: JobContext) -> Outcome {
+    let Some(scanner) = &tools.scanner else {
+        return Outcome::Failed(NO_SCANNER.to_owned());
+    };
     let JobSpec::Scan { containers } = &context.job.spec else {
         let kind = context.job.spec.kind();
         return Outcome::Failed(format!("a job of kind {kind} is no scan"));
@@ -37,7 +40,7 @@ pub async fn run(watcher: Watcher, scanner: Scanner, context: JobContext) -> Out
             let Some(state) = watcher.app().state_of(id).await? else {
                 continue;
             };
-            if let Err(why) = scan(&watcher, &scanner, &state).await? {
+            if let Err(why) = scan(&watcher, scanner, &tools, &state).await? {
                 tracing::warn!(container = state.facts.name, why, "a scan failed");
                 failed = Some(why);
             }
@@ -60,6 +63,7 @@ pub async fn run(watcher: Watcher, scanner: Scanner, context: JobContext) -> Out
 async fn scan(
     watcher: &Watcher,
     scanner: &Scanner,
+    tools: &Tools,
     state: &ContainerState,
 ) -> Result<Result<(), String>, AppError> {
     let app = watcher.app();
@@ -75,9 +79,15 @@ async fn scan(
         }
     };
     let engine = watcher.engine().address().to_string();
-    look(app, scanner, state, &subject, &engine)
-        .await
-        .map(|looked| looked.map(drop))
+    if let Some(verifier) = &tools.verifier {
+        let report = verifier.verify(&subject).await;
+        app.record_signature(state, &report).await?;
+    }
+    let looked = look(app, scanner, state, &subject, &engine).await?;
+    if let Some(maker) = &tools.sbom {
+        sbom::with_scan(app, maker, state, &subject, &engine).await?;
+    }
+    Ok(looked.map(drop))
 }
 
 /// Scans `subject`, which is an image of the container, and keeps the report.
@@ -92,6 +102,7 @@ pub(crate) async fn look(
     let place = ScanPlace {
         platform: &platform,
         engine,
+        image_id: None,
     };
     let block = &scanner.settings().block;
     let scanned = scanner.scan(subject, &place).await;
@@ -119,25 +130,16 @@ async fn resolved(
     registries: &Registries,
     target: ScanTarget,
 ) -> Result<Subject, (Subject, String)> {
-    let of = |image: &ImageRef, digest: Option<String>| Subject {
-        image: format!(
-            "{}:{}",
-            image.familiar_name(),
-            image.tag().map_or("latest", |tag| tag.as_str())
-        ),
-        digest,
-        image_id: None,
-    };
     match target {
         ScanTarget::Running(subject) => Ok(subject),
-        ScanTarget::Candidate(image, Some(digest)) => Ok(of(&image, Some(digest))),
+        ScanTarget::Candidate(image, Some(digest)) => Ok(Subject::of(&image, Some(digest))),
         ScanTarget::Candidate(image, None) => {
             let digest = registries
                 .digest(&image, Freshness::NotOlderThan(Utc::now()))
                 .await;
             match digest {
-                Ok(digest) => Ok(of(&image, Some(digest.as_str().to_owned()))),
-                Err(error) => Err((of(&image, None), error.to_string())),
+                Ok(digest) => Ok(Subject::of(&image, Some(digest.as_str().to_owned()))),
+                Err(error) => Err((Subject::of(&image, None), error.to_string())),
             }
         }
     }

@@ -1,9 +1,10 @@
 //! The watch job: look at the engine, ask the registries, decide, write.
 //!
 //! One question per distinct repository, one per distinct image whose digest is watched, and the
-//! details of a candidate only when it is first seen. Registries are asked about what is known
-//! while the engine is still being looked at. What answers is written; a registry that hangs holds
-//! up the containers of its own images and no others.
+//! details of a candidate only when it is first seen; at the end, a few for mutable tags
+//! (`standing`). Registries are asked about what is known while the engine is still being looked
+//! at. What answers is written; a registry that hangs holds up the containers of its own images and
+//! no others.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -27,6 +28,7 @@ use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
     JobContext, Outcome,
+    standing::{self, Candidates, Known},
     watch_result::{self, Answered, Check, Open, Question},
 };
 use crate::{
@@ -40,6 +42,9 @@ const RECENT: Duration = Duration::from_secs(120);
 const TOGETHER: Duration = Duration::from_millis(250);
 /// Details of new candidates that are fetched at once.
 const PARALLEL: usize = 10;
+/// The longest that a cycle looks for the versions of mutable tags, and where someone waits.
+const LOOK: Duration = Duration::from_secs(60);
+const LOOK_SOON: Duration = Duration::from_secs(10);
 /// When a watch is taken up again that the database was away for.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -80,8 +85,16 @@ pub async fn run(watcher: Watcher, context: JobContext) -> Outcome {
         true => Asked::ByRequest,
         false => Asked::BySchedule,
     };
+    until_shutdown(handle(&watcher, containers, asked, *cause), &context).await
+}
+
+/// A watch to its end, or until the process ends.
+pub(super) async fn until_shutdown(
+    work: impl Future<Output = Result<(), WatchError>>,
+    context: &JobContext,
+) -> Outcome {
     tokio::select! {
-        watched = handle(&watcher, containers, asked, *cause) => match watched {
+        watched = work => match watched {
             Ok(()) => Outcome::Done,
             Err(WatchError::Store(AppError::Unavailable { message, .. })) => Outcome::Later {
                 after: RETRY,
@@ -105,6 +118,7 @@ pub async fn handle(
         Asked::BySchedule => Freshness::Cached { max_age: RECENT },
         Asked::ByRequest => Freshness::NotOlderThan(Utc::now()),
     };
+    let app = watcher.app();
     let known = facts(watcher, containers).await?;
     let before: Vec<KnownContainer> = known.iter().map(KnownContainer::from).collect();
     let known = checks(watcher, containers, known);
@@ -114,28 +128,43 @@ pub async fn handle(
         cause,
         asked: HashSet::new(),
     };
+    let began = app.tell_watch(watcher.reference(), "checking", known.len());
     let early = cycle.ask(&known);
     let look = async {
         match containers {
             [] => watcher.inventory().recheck(&before).await,
-            some => watcher.inventory().refresh(some).await,
+            some => {
+                let changes = watcher.inventory().refresh(some).await?;
+                Ok(!changes.is_empty())
+            }
         }
     };
-    let (changes, early) = tokio::join!(look, gather(early));
-    let (checks, late) = if changes?.is_empty() {
-        (known, None)
-    } else {
+    let (changed, early, ()) = tokio::join!(look, gather(early), began);
+    let (checks, late) = if changed? {
         let checks = checks(watcher, containers, facts(watcher, containers).await?);
         let late = cycle.ask(&checks);
         (checks, Some(late))
+    } else {
+        (known, None)
     };
-    cycle.settle(checks, early, late).await?;
+    let total = checks.len();
+    let unnamed = cycle.settle(checks, early, late).await?;
+    app.tell_watch(watcher.reference(), "complete", total).await;
     if containers.is_empty() {
         let store = watcher.app().store();
         store
             .watcher_ran(watcher.reference())
             .await
             .map_err(AppError::from)?;
+    }
+    let time = match asked {
+        Asked::BySchedule => LOOK,
+        Asked::ByRequest => LOOK_SOON,
+    };
+    match timeout(time, cycle.name(unnamed)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "the next cycle looks for standing tags"),
+        Err(_) => tracing::debug!("the next cycle goes on looking for standing tags"),
     }
     Ok(())
 }
@@ -148,12 +177,15 @@ async fn facts(
     let (store, reference) = (watcher.app().store(), watcher.reference());
     let facts = match containers {
         [] => {
-            let statuses = watcher.settings().checked_statuses();
-            store.container_facts(reference, statuses).await
+            let read = watcher.inventory().checked().await?;
+            read.values().map(|(_, facts)| (**facts).clone()).collect()
         }
-        some => store.container_facts_by_id(reference, some).await,
+        some => {
+            let found = store.container_facts_by_id(reference, some).await;
+            found.map_err(AppError::from)?
+        }
     };
-    Ok(facts.map_err(AppError::from)?)
+    Ok(facts)
 }
 
 /// What is to be checked: what somebody names, watched or not, and else what is watched.
@@ -198,6 +230,22 @@ async fn gather<S: Stream<Item = TagAnswer> + Unpin>(mut stream: S) -> Early<S> 
     }
 }
 
+/// Results on mutable tags, whose versions are still to be looked for.
+#[derive(Default)]
+struct Unnamed {
+    outcomes: Vec<WatchOutcome>,
+    candidates: Candidates,
+    known: Known,
+}
+
+impl Unnamed {
+    fn add(&mut self, other: Self) {
+        self.outcomes.extend(other.outcomes);
+        self.candidates.extend(other.candidates);
+        self.known.extend(other.known);
+    }
+}
+
 struct Cycle<'w> {
     watcher: &'w Watcher,
     freshness: Freshness,
@@ -227,7 +275,7 @@ impl Cycle<'_> {
         checks: Vec<Check>,
         early: Early<impl Stream<Item = TagAnswer> + Unpin>,
         late: Option<impl Stream<Item = TagAnswer> + Unpin>,
-    ) -> Result<(), WatchError> {
+    ) -> Result<Unnamed, WatchError> {
         let mut waiting: HashMap<Repository, Vec<Check>> = HashMap::new();
         let mut settled = Vec::new();
         for check in checks {
@@ -241,6 +289,7 @@ impl Cycle<'_> {
             stream::iter(late).flatten(),
         );
         let mut batch = early.answers;
+        let mut unnamed = Unnamed::default();
         let mut open = true;
         loop {
             while open {
@@ -254,13 +303,13 @@ impl Cycle<'_> {
                 .into_iter()
                 .filter_map(|(repository, answer)| Some((waiting.remove(&repository)?, answer)))
                 .collect();
-            self.write(answered, std::mem::take(&mut settled)).await?;
+            unnamed.add(self.write(answered, std::mem::take(&mut settled)).await?);
             if !open {
-                return Ok(());
+                return Ok(unnamed);
             }
             match rest.next().await {
                 Some(answer) => batch.push(answer),
-                None => return Ok(()),
+                None => return Ok(unnamed),
             }
         }
     }
@@ -270,12 +319,13 @@ impl Cycle<'_> {
         &self,
         answered: Vec<Answered>,
         settled: Vec<WatchOutcome>,
-    ) -> Result<(), WatchError> {
+    ) -> Result<Unnamed, WatchError> {
         // A repository may have 100,000 tags, and a container a slow expression.
         let decided = spawn_blocking(move || watch_result::decide_all(answered)).await;
         let decided =
             decided.map_err(|e| AppError::Internal(format!("a decision ended badly: {e}")))?;
         let (mut outcomes, open) = (settled, decided.open);
+        let candidates = decided.standing;
         outcomes.extend(decided.outcomes);
         let digests = self.digests(&open).await;
         let open = watch_result::with_digests(open, &digests, &mut outcomes);
@@ -285,10 +335,34 @@ impl Cycle<'_> {
             watch_result::with_details(open, &details, &mut outcomes);
         }
         let app = self.watcher.app();
+        let known = Known::read(app.store(), &candidates).await?;
+        standing::fill(&mut outcomes, &candidates, &known);
         app.record_watch(&outcomes, &fetched).await?;
         if self.cause.may_update() {
             app.update_automatically(&outcomes).await?;
         }
+        let outcomes = standing::open(&outcomes, &candidates, &known, Utc::now());
+        Ok(Unnamed {
+            outcomes,
+            candidates,
+            known,
+        })
+    }
+
+    /// Looks for the versions that mutable tags stand for, and writes what it finds.
+    async fn name(&self, unnamed: Unnamed) -> Result<(), AppError> {
+        if unnamed.outcomes.is_empty() {
+            return Ok(());
+        }
+        let (app, registries) = (self.watcher.app(), self.registries());
+        let found = standing::look(
+            app.store(),
+            registries,
+            unnamed.outcomes,
+            &unnamed.candidates,
+            unnamed.known,
+        );
+        app.amend_watch(&found.await?).await?;
         Ok(())
     }
 

@@ -4,20 +4,21 @@ use std::{collections::HashMap, sync::Arc};
 
 use plimsoll_app::observations::{ImageDetails, ImageKey, WatchOutcome};
 use plimsoll_domain::{
-    candidate::{Decision, TagRules, decide},
+    candidate::{Decision, RulesError, TagRules, decide, standing_tags},
     container::{ContainerFacts, WatchResult},
     image::{Digest, ImageRef, Tag},
     link,
-    pattern::PatternError,
+    tag::labelled_version,
 };
 
+use super::standing::{Candidates, Standing, is_asked_for};
 use crate::registry::{RegistryError, Repository, TagList};
 
 /// One container to check.
 pub struct Check {
     facts: ContainerFacts,
     lookup: Lookup,
-    rules: Result<TagRules, PatternError>,
+    rules: Result<TagRules, RulesError>,
 }
 
 /// Where a container's versions are looked up.
@@ -37,14 +38,12 @@ const BAD_LABEL: &str = "The label dd.registry.lookup.image is not an image refe
 impl Check {
     pub fn new(facts: ContainerFacts) -> Self {
         let image = &facts.image;
-        let lookup = match (image.is_local_image, image.repository()) {
-            (true, _) => Lookup::Nowhere(LOCAL),
-            (false, None) => Lookup::Nowhere(UNNAMED),
-            (false, Some(_)) if image.tag.value.is_empty() => Lookup::Nowhere(BY_DIGEST),
-            (false, Some(own)) => match facts.rules.lookup_image.as_deref() {
-                Some(text) => ImageRef::parse(text).map_or(Lookup::BadLabel, Lookup::In),
-                None => Lookup::In(own),
-            },
+        let lookup = match (facts.checked_repository(), image.repository()) {
+            (Some(found), _) => Lookup::In(found),
+            (None, _) if image.is_local_image => Lookup::Nowhere(LOCAL),
+            (None, None) => Lookup::Nowhere(UNNAMED),
+            (None, Some(_)) if image.tag.value.is_empty() => Lookup::Nowhere(BY_DIGEST),
+            (None, Some(_)) => Lookup::BadLabel,
         };
         Self {
             rules: TagRules::compile(&facts.rules),
@@ -72,7 +71,10 @@ impl Check {
                 },
             },
             (Lookup::BadLabel, _) => failed(self.facts, BAD_LABEL),
-            (Lookup::In(_), Err(error)) => failed(self.facts, error.to_string()),
+            (Lookup::In(_), Err(error)) => WatchOutcome {
+                facts: self.facts,
+                result: WatchResult::refused(error.to_string()),
+            },
             (Lookup::In(image), Ok(_)) => interrupted(self.facts, &image),
         }
     }
@@ -105,7 +107,7 @@ impl Open {
     pub fn key(&self, image: &ImageRef) -> ImageKey {
         ImageKey {
             repository: image.repository_key(),
-            reference: image.tag().map_or("latest", Tag::as_str).to_owned(),
+            reference: image.tag_name().to_owned(),
             platform: self.facts().image.platform(),
         }
     }
@@ -115,6 +117,8 @@ impl Open {
 pub struct Decided {
     pub outcomes: Vec<WatchOutcome>,
     pub open: Vec<Open>,
+    /// For those that stay on a mutable tag.
+    pub standing: Candidates,
 }
 
 /// The containers of one repository, and what its registry answered.
@@ -150,7 +154,13 @@ fn decide_one(check: Check, tags: &[&str], decided: &mut Decided) {
     };
     let facts = &check.facts;
     let current = facts.image.tag.value.as_str();
-    let (mut result, question) = match decide(current, tags, rules) {
+    let decision = decide(current, tags, rules);
+    if decision.tag().is_none()
+        && let Some(standing) = standing(facts, image, tags, rules)
+    {
+        decided.standing.insert(facts.id.clone(), standing);
+    }
+    let (mut result, question) = match decision {
         Decision::Climb { tag, diff } => (
             WatchResult {
                 tag: Some(tag.to_owned()),
@@ -185,6 +195,25 @@ fn decide_one(check: Check, tags: &[&str], decided: &mut Decided) {
         Some(question) => decided.open.push(Open { question, outcome }),
         None => decided.outcomes.push(outcome),
     }
+}
+
+/// The tags that may stand for what the container's mutable tag stands for.
+fn standing(
+    facts: &ContainerFacts,
+    image: &ImageRef,
+    tags: &[&str],
+    rules: &TagRules,
+) -> Option<Standing> {
+    if !is_asked_for(facts) {
+        return None;
+    }
+    let hint = labelled_version(&facts.labels);
+    let found = standing_tags(&facts.image.tag.value, hint.as_deref(), tags, rules);
+    let tags: Vec<Tag> = found.into_iter().filter_map(Tag::parse).collect();
+    (!tags.is_empty()).then(|| Standing {
+        image: image.clone(),
+        tags,
+    })
 }
 
 /// Settles what depends on a digest, and answers with what needs details.

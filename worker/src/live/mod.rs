@@ -1,20 +1,27 @@
 //! Live reads: what only the Docker host knows, answered while somebody waits (DESIGN.md 7).
 //! They change nothing, are never durable and never repeated.
 
+mod compose;
 mod env;
+mod explorer;
+mod inspect;
 mod logs;
 mod preview;
+mod scripts;
 mod stats;
 
 use std::{convert::Infallible, time::Duration};
 
 use plimsoll_app::{
-    Queue, container_logs, env_reveals,
+    Queue, compose_mismatches, container_logs, env_reveals,
+    explorer::EXPLORE,
+    inspections::INSPECT,
     log::{self, LogEntry, LogFilter},
     previews,
     queue::rpc::{RemoteError, StreamHost, StreamRequest},
+    registry_tags::TAGS,
     release_notes::{self, ReleaseNotesQuestion},
-    stats as shared_stats,
+    scripts as shared_scripts, stats as shared_stats,
 };
 use plimsoll_domain::ids::WatcherRef;
 use serde_json::{Value, json};
@@ -23,9 +30,12 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
+    compose::Access,
     docker::{Engine, EngineError},
+    explorer::Explorer,
     registry::Registries,
     release_notes::Github,
+    scripts::Scripts,
 };
 
 pub use preview::{PreviewRequest, preview};
@@ -41,9 +51,16 @@ pub const STREAMS: usize = 1024;
 pub struct LiveReads {
     pub engine: Engine,
     pub registries: Registries,
+    /// For registries that only a request names.
+    pub strangers: Registries,
+    pub explorer: Explorer,
     pub github: Github,
+    /// `None` where no directory of scripts is configured.
+    pub scripts: Option<Scripts>,
     /// Of the whole worker. Its `run` must run beside.
     pub streams: StreamHost,
+    /// Which Compose files may be read.
+    pub compose: Access,
 }
 
 impl LiveReads {
@@ -59,7 +76,7 @@ impl LiveReads {
     }
 
     /// The answer to one read. Errors carry a code for programs: `not-found`, `refused`,
-    /// `registry`, `github`, `engine`, `bad-request`, `busy`, `unknown-read`, and those of the read
+    /// `registry`, `github`, `engine`, `scripts`, `bad-request`, `busy`, `unknown-read`, and those of the read
     /// itself.
     pub async fn answer(&self, kind: &str, payload: Value) -> Result<Value, RemoteError> {
         match kind {
@@ -75,7 +92,14 @@ impl LiveReads {
                     .map(|notes| json!(notes))
                     .map_err(|error| RemoteError::new("github", error.to_string()))
             }
+            EXPLORE => explorer::explore(&self.explorer, payload).await,
+            TAGS => explorer::registry_tags(self, payload).await,
+            INSPECT => inspect::inspect(&self.engine, payload).await,
+            shared_scripts::SCRIPTS => scripts::list(self.scripts.clone()).await,
             env_reveals::REVEAL => env::environment(&self.engine, payload).await,
+            compose_mismatches::COMPOSE_IMAGE => {
+                compose::image(&self.engine, &self.compose, payload).await
+            }
             container_logs::DOWNLOAD => {
                 logs::download(&self.engine, &self.streams, &StreamRequest::parse(payload)?).await
             }

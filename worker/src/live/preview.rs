@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::engine_failed;
 use crate::{
     docker::Engine,
+    json,
     registry::{Platform, Registries},
 };
 
@@ -98,7 +99,7 @@ fn document(
 ) -> Result<Value, RemoteError> {
     let tag = request.target.tag().map_or("latest", |tag| tag.as_str());
     let reference = format!("{}:{tag}", request.target.familiar_name());
-    let (own, default) = (labels(container), labels(old_image));
+    let (own, default) = (json::labels(container), json::labels(old_image));
     let spec = plan(&SpecInput {
         container,
         old_image,
@@ -159,14 +160,10 @@ async fn changed_paths(
     container: &Value,
     id: &ContainerId,
 ) -> Result<Vec<String>, RemoteError> {
-    match labels(container).contains_key("com.docker.compose.project") {
+    match json::labels(container).contains_key("com.docker.compose.project") {
         true => engine.changed_paths(id).await.map_err(engine_failed),
         false => Ok(Vec::new()),
     }
-}
-
-fn labels(inspect: &Value) -> BTreeMap<String, String> {
-    serde_json::from_value(inspect["Config"]["Labels"].clone()).unwrap_or_default()
 }
 
 fn shown(field: &FieldReport) -> Value {

@@ -28,8 +28,9 @@ use crate::docker::{Engine, EngineError};
 
 /// How long a processor is looked at for the first percentage.
 const FIRST: Duration = Duration::from_secs(1);
-/// How long a question waits for a first sample.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a question waits for a first snapshot. Engine 20.10 answers with the next sample that it
+/// takes for itself, one each second, so that the two of a snapshot may need three seconds and more.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Samples of one engine at a time.
 const AT_A_TIME: usize = 16;
 /// How long sampling goes on after the last question, at least.

@@ -1,18 +1,15 @@
 //! A program on the worker's machine. It gets the container in its environment and nothing of the
-//! worker's own, which holds secrets. No shell is involved.
+//! worker's own, which holds secrets. No shell is involved, and what it leaves running ends with it.
 
-use std::{process::Stdio, time::Duration};
+use std::{path::Path, time::Duration};
 
 use futures::future::BoxFuture;
-use nix::{
-    sys::signal::{Signal, killpg},
-    unistd::Pid,
-};
 use plimsoll_runtime::settings::notifiers::{self as configured, words};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use super::{Failure, Notifier, Outgoing, Sent, flat::flatten, secret};
+use crate::command::{self, Call, CallError, Finished};
 
 /// What a program needs to find its way; everything else of our environment stays ours.
 const INHERITED: &[&str] = &["PATH", "HOME", "LANG", "TZ"];
@@ -41,41 +38,39 @@ impl Command {
     }
 
     async fn run(&self, message: &Outgoing) -> Sent {
-        let mut words = self.words.iter().map(|word| word.expose_secret());
-        let program = words.next().ok_or_else(|| Failure::new("no program"))?;
-        let mut command = tokio::process::Command::new(program);
-        command
-            .args(words)
-            .env_clear()
-            .envs(
-                INHERITED
-                    .iter()
-                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
-            )
-            .envs(environment(message))
-            .stdin(Stdio::null())
-            // What it says may hold anything, and would end up in our log.
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .kill_on_drop(true);
-        let mut child = command
-            .spawn()
-            .map_err(|error| Failure::new(format!("the program cannot be started: {error}")))?;
-        let group = Group(child.id());
-        match tokio::time::timeout(self.timeout, child.wait()).await {
-            Ok(Ok(status)) if status.success() => {
-                group.leave();
-                Ok(None)
-            }
-            Ok(Ok(status)) => {
-                group.leave();
-                Err(Failure::new(format!("the program ended with {status}")))
-            }
-            Ok(Err(error)) => Err(Failure::new(format!("the program was lost: {error}"))),
-            Err(_) => Err(Failure::new(format!(
+        let words = self.words.iter().map(|word| word.expose_secret());
+        let words: Vec<String> = words.map(str::to_owned).collect();
+        let (program, arguments) = words
+            .split_first()
+            .ok_or_else(|| Failure::new("no program"))?;
+        let variables = environment(message);
+        let inherited = INHERITED
+            .iter()
+            .filter_map(|name| Some((*name, std::env::var(name).ok()?)));
+        let variables = variables
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.clone()));
+        let environment: Vec<(&str, String)> = inherited.chain(variables).collect();
+        let call = Call {
+            program: Path::new(program),
+            arguments,
+            environment: &environment,
+            input: &[],
+            timeout: self.timeout,
+        };
+        // What it says may hold anything, and would end up in our log; its name may be a secret.
+        match command::run(call).await {
+            Ok(Finished { code: Some(0), .. }) => Ok(None),
+            Ok(Finished {
+                code: Some(code), ..
+            }) => Err(Failure::new(format!("the program ended with code {code}"))),
+            Ok(Finished { code: None, .. }) => Err(Failure::new("a signal has ended the program")),
+            Err(CallError::NotStarted { error, .. }) => Err(Failure::new(format!(
+                "the program cannot be started: {error}"
+            ))),
+            Err(CallError::TimedOut { after, .. }) => Err(Failure::new(format!(
                 "the program did not end within {} ms and was killed",
-                self.timeout.as_millis()
+                after.as_millis()
             ))),
         }
     }
@@ -88,25 +83,6 @@ impl Notifier for Command {
 
     fn patience(&self) -> Duration {
         self.timeout + Duration::from_secs(5)
-    }
-}
-
-/// The program and all that it started, killed unless it has ended by itself.
-struct Group(Option<u32>);
-
-impl Group {
-    fn leave(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let id = self.0.and_then(|id| i32::try_from(id).ok());
-        if let Some(id) = id {
-            // Its leader has not been waited for, so the number is still its own.
-            let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
-        }
     }
 }
 

@@ -8,6 +8,7 @@ use plimsoll_app::{
         StoreError,
         notifications::{Message, TAKE_BACK},
     },
+    totals::Total,
 };
 use plimsoll_domain::{
     message::{combined, simple},
@@ -70,6 +71,9 @@ async fn deliver_next(
             return Ok(false);
         }
     };
+    let status = if sent.is_ok() { "success" } else { "error" };
+    let labels = [trigger.type_, &trigger.name, status];
+    app.tally().add(Total::TriggerRuns, &labels, 1.0);
     match sent {
         Ok(receipt) => {
             let receipt = receipt.filter(|_| trigger.takes_back);
@@ -83,7 +87,8 @@ async fn deliver_next(
             let wait = backoff(u32::try_from(attempts).unwrap_or(1), chance);
             let wait = failure.again_after.map_or(wait, |asked| asked.max(wait));
             let why: String = failure.why.chars().take(MAX_ERROR).collect();
-            let is_dead = app.store().messages_failed(claim, &why, wait).await?;
+            let last = failure.is_final;
+            let is_dead = app.store().messages_failed(claim, &why, wait, last).await?;
             let trigger = format!("{}.{}", trigger.type_, trigger.name);
             match is_dead {
                 true => tracing::warn!(trigger, why, "a message was given up"),
@@ -94,17 +99,18 @@ async fn deliver_next(
     Ok(true)
 }
 
-/// A digest tells what is true when it is read: updates that were applied in the meantime are left
-/// out of it.
+/// A digest tells what is true when it is read, and so does what a service would not take for a
+/// while: updates that were applied in the meantime are left out.
 async fn withdraw_untrue(
     app: &App,
     claim: Uuid,
     messages: &mut Vec<Message>,
 ) -> Result<(), StoreError> {
-    let is_digest = messages
-        .first()
-        .is_some_and(|m| m.form == Form::Digest && m.rule == Rule::UpdateAvailable.as_str());
-    if !is_digest {
+    let may_be_old = messages.first().is_some_and(|m| {
+        let is_late = m.form == Form::Digest || m.attempts > 1;
+        is_late && m.rule == Rule::UpdateAvailable.as_str()
+    });
+    if !may_be_old {
         return Ok(());
     }
     let told: Vec<(&str, &str)> = messages

@@ -32,11 +32,7 @@ impl Mattermost {
 impl Notifier for Mattermost {
     fn send<'a>(&'a self, message: &'a Outgoing) -> BoxFuture<'a, Sent> {
         Box::pin(async {
-            let text = &message.text;
-            let text = match text.title.is_empty() {
-                true => text.body.clone(),
-                false => format!("#### {}\n\n{}", text.title, text.body),
-            };
+            let text = message.text.titled(|title| format!("#### {title}\n\n"));
             let body = json!({ "text": cut(&text, LIMIT) });
             self.web
                 .send(Ask::post(self.url.clone()).json(&body)?)

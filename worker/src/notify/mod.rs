@@ -10,6 +10,7 @@ mod googlechat;
 mod gotify;
 mod http;
 mod ifttt;
+mod kafka;
 mod lane;
 mod matrix;
 mod mattermost;
@@ -22,10 +23,11 @@ mod slack;
 mod smtp;
 mod teams;
 mod telegram;
-mod web;
+pub(crate) mod web;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use ::http::StatusCode;
 use futures::future::BoxFuture;
 use plimsoll_app::App;
 use plimsoll_domain::message::{Templates, Text};
@@ -70,15 +72,21 @@ impl Outgoing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     pub why: String,
+    /// What an HTTP service answered.
+    pub status: Option<StatusCode>,
     /// How long the service wants to be left alone.
     pub again_after: Option<Duration>,
+    /// Whether the same message would be refused again, however often it is sent.
+    pub is_final: bool,
 }
 
 impl Failure {
     pub fn new(why: impl Into<String>) -> Self {
         Self {
             why: why.into(),
+            status: None,
             again_after: None,
+            is_final: false,
         }
     }
 }
@@ -180,7 +188,7 @@ fn build(configured: &ConfiguredNotifier, reach: Reach) -> Result<Arc<dyn Notifi
         NotifierKind::Gotify(own) => Arc::new(gotify::Gotify::new(own, reach)?),
         NotifierKind::Http(own) => Arc::new(http::Http::new(own, reach)?),
         NotifierKind::Ifttt(own) => Arc::new(ifttt::Ifttt::new(own, reach)?),
-        NotifierKind::Kafka(_) => return Err("this build speaks no Kafka".to_owned()),
+        NotifierKind::Kafka(own) => Arc::new(kafka::Kafka::new(own, reach)?),
         NotifierKind::Matrix(own) => Arc::new(matrix::Matrix::new(own, reach)?),
         NotifierKind::Mattermost(own) => Arc::new(mattermost::Mattermost::new(own, reach)?),
         NotifierKind::Mock(_) => Arc::new(mock::Mock),

@@ -43,11 +43,7 @@ impl Rocketchat {
 impl Notifier for Rocketchat {
     fn send<'a>(&'a self, message: &'a Outgoing) -> BoxFuture<'a, Sent> {
         Box::pin(async {
-            let text = &message.text;
-            let text = match text.title.is_empty() {
-                true => text.body.clone(),
-                false => format!("*{}*\n{}", text.title, text.body),
-            };
+            let text = message.text.titled(|title| format!("*{title}*\n"));
             let body = json!({ "channel": self.channel, "text": cut(&text, LIMIT) });
             let header = |text: &str| header_value(text).map_err(Failure::new);
             let ask = Ask::post(self.url.clone())

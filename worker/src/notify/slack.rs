@@ -53,11 +53,7 @@ impl Slack {
 impl Notifier for Slack {
     fn send<'a>(&'a self, message: &'a Outgoing) -> BoxFuture<'a, Sent> {
         Box::pin(async {
-            let text = &message.text;
-            let text = match text.title.is_empty() {
-                true => text.body.clone(),
-                false => format!("*{}*\n\n{}", text.title, text.body),
-            };
+            let text = message.text.titled(|title| format!("*{title}*\n\n"));
             let body = json!({ "channel": self.channel, "text": cut(&escaped(&text), LIMIT) });
             let said = self.call("chat.postMessage", &body).await?;
             Ok(Some(

@@ -21,14 +21,18 @@ const ANSWER: usize = 64 * 1024;
 /// A way to one service, and what must never appear in what is said about it.
 pub struct Web {
     outbound: Outbound,
-    secrets: Vec<SecretString>,
+    secrets: Hidden,
 }
+
+/// What a hostile or careless service might send back.
+#[derive(Default)]
+pub struct Hidden(Vec<SecretString>);
 
 impl Web {
     pub fn new(reach: Reach) -> Self {
         Self {
             outbound: Outbound::new(reach, TIMEOUT, Tls::default()),
-            secrets: Vec::new(),
+            secrets: Hidden::default(),
         }
     }
 
@@ -41,55 +45,70 @@ impl Web {
 
     /// With a secret that a hostile or careless service might send back.
     pub fn hiding(mut self, secret: &str) -> Self {
-        if secret.len() >= 4 {
-            self.secrets.push(secret.into());
-        }
+        self.secrets.add(secret);
         self
     }
 
     /// With an address that is a secret itself: its path and query.
-    pub fn hiding_path(self, url: &Url) -> Self {
-        let segments = url.path_segments().into_iter().flatten();
-        let values = url.query_pairs().map(|(_, value)| value.into_owned());
-        let parts: Vec<String> = segments
-            .map(str::to_owned)
-            .chain(values)
-            .filter(|part| part.len() >= 8)
-            .collect();
-        parts.iter().fold(self, |web, part| web.hiding(part))
+    pub fn hiding_path(mut self, url: &Url) -> Self {
+        self.secrets.add_path(url);
+        self
     }
 
     /// Sends, and takes nothing but success for it.
     pub async fn send(&self, ask: Ask) -> Result<Answer, Failure> {
-        let answer = self
-            .outbound
-            .send(ask.limit(ANSWER))
-            .await
-            .map_err(|error| Failure::new(self.clean(&error.to_string())))?;
-        if answer.status.is_success() {
-            return Ok(answer);
-        }
-        let mut why = format!("it answered {}", answer.status);
-        let excerpt = answer.excerpt();
-        if !excerpt.is_empty() {
-            why = format!("{why}: {excerpt}");
-        }
-        Err(Failure {
-            why: self.clean(&why),
-            again_after: again_after(&answer, Utc::now()),
-        })
+        send(&self.outbound, &self.secrets, ask).await
     }
 
     /// For a service that says no with a 200.
     pub fn refused(&self, why: &str) -> Failure {
-        Failure::new(self.clean(&format!("it refused: {why}")))
+        Failure::new(self.secrets.clean(&format!("it refused: {why}")))
+    }
+}
+
+impl Hidden {
+    pub fn add(&mut self, secret: &str) {
+        if secret.len() >= 4 {
+            self.0.push(secret.into());
+        }
+    }
+
+    /// The path and query of an address that is a secret itself.
+    pub fn add_path(&mut self, url: &Url) {
+        let segments = url.path_segments().into_iter().flatten();
+        let values = url.query_pairs().map(|(_, value)| value.into_owned());
+        let parts = segments.map(str::to_owned).chain(values);
+        for part in parts.filter(|part| part.len() >= 8) {
+            self.add(&part);
+        }
     }
 
     fn clean(&self, text: &str) -> String {
-        self.secrets.iter().fold(text.to_owned(), |text, secret| {
+        self.0.iter().fold(text.to_owned(), |text, secret| {
             text.replace(secret.expose_secret(), "***")
         })
     }
+}
+
+/// Sends, and takes nothing but success for it. What went wrong is told without what is hidden.
+pub async fn send(outbound: &Outbound, hidden: &Hidden, ask: Ask) -> Result<Answer, Failure> {
+    let answer = outbound
+        .send(ask.limit(ANSWER))
+        .await
+        .map_err(|error| Failure::new(hidden.clean(&error.to_string())))?;
+    if answer.status.is_success() {
+        return Ok(answer);
+    }
+    let mut why = format!("it answered {}", answer.status);
+    let excerpt = answer.excerpt();
+    if !excerpt.is_empty() {
+        why = format!("{why}: {excerpt}");
+    }
+    Err(Failure {
+        again_after: again_after(&answer, Utc::now()),
+        status: Some(answer.status),
+        ..Failure::new(hidden.clean(&why))
+    })
 }
 
 /// How long the service asks to be left alone: `Retry-After`, or what Telegram and Discord say in

@@ -77,6 +77,9 @@ impl Program<'_> {
         if !first {
             return Ok(None);
         }
+        if let Some(turn) = self.take_turn().await? {
+            return Ok(Some(turn));
+        }
         let actor = &self.operation.actor;
         if self.world.app.store().actor_is_barred(actor).await? {
             return Err(StepError::Refused(format!(

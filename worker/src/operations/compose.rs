@@ -1,4 +1,4 @@
-//! The Compose file's part in an update through a `dockercompose` trigger.
+//! The Compose file's part in an update, where a `dockercompose` trigger or a request asks for it.
 //!
 //! `docker compose up` would remove the old container before the new one has proved itself, so the
 //! container is replaced by this program like any other. The file is looked at in `prepare`, where
@@ -13,7 +13,7 @@ use std::{
 };
 
 use plimsoll_domain::{
-    compose::{self, Pinning},
+    compose::{self, FileUse, Refusal},
     image::{Digest, ImageRef},
     labels::UserLabels,
     operation::Phase,
@@ -23,10 +23,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{error::StepError, program::Program};
-use crate::compose::{
-    ComposeOptions, Project, Reconciliation, Tool,
-    file::{self, Keep, Replaced},
-    refused,
+use crate::{
+    compose::{
+        ComposeOptions, Found, Project, Reconciliation, Substitute, Tool,
+        file::{self, Keep, Replaced},
+        refused,
+    },
+    json,
 };
 
 /// The label that Compose decides by.
@@ -37,8 +40,12 @@ pub(super) const CONFIG_HASH: &str = "com.docker.compose.config-hash";
 #[serde(rename_all = "camelCase")]
 pub struct ComposePlan {
     pub file: PathBuf,
+    /// As that file calls it.
     pub service: String,
-    /// The image as it is written before and after.
+    /// Where the file is one of variables: the one that says what the service runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variable: Option<String>,
+    /// What is written there before and after.
     pub before: String,
     pub after: String,
     pub backup: bool,
@@ -46,8 +53,10 @@ pub struct ComposePlan {
 
 /// What `prepare` found.
 pub(super) struct ComposeStep {
-    pub(super) plan: ComposePlan,
-    /// For the new container, where Compose agrees that the old one was made from the file.
+    /// Nothing where the file is to stay.
+    pub(super) plan: Option<ComposePlan>,
+    /// For the new container, where Compose agrees that the old one was made from the file, but
+    /// for its image.
     pub(super) config_hash: Option<String>,
 }
 
@@ -79,50 +88,59 @@ impl Program<'_> {
                     .to_owned(),
             ));
         }
-        let labels = |inspect: &Value| -> BTreeMap<String, String> {
-            serde_json::from_value(inspect["Config"]["Labels"].clone()).unwrap_or_default()
-        };
-        let (own, default) = (labels(container), labels(image));
+        let (own, default) = (json::labels(container), json::labels(image));
         let project = Project::locate(&UserLabels::new(&own, &default), &options)
             .map_err(StepError::Refused)?;
         let found = project.find().map_err(StepError::Refused)?;
         let digest = digest.and_then(Digest::parse);
-        let edit = found
-            .edit(&project.service, target, digest.as_ref(), options.pinning)
+        let runs = container["Config"]["Image"].as_str().unwrap_or_default();
+        if self.operation.compose_file == Some(FileUse::Apply) {
+            return self.applied(&project, &found, runs, target).await.map(Some);
+        }
+        let edited = found
+            .edit(&project, target, digest.as_ref(), options.pinning)
             .map_err(StepError::Refused)?;
         let mut disagreements = Vec::new();
-        let runs = container["Config"]["Image"].as_str().unwrap_or_default();
-        if !is_same(&found.image.reference, runs) {
-            disagreements.push(format!(
+        let says = &found.resolved;
+        // Another container of the same service may have been updated before.
+        if !is_same(&says.reference, runs) && edited.before != edited.after {
+            let why = format!(
                 "it runs {runs}, and {} says {}",
                 found.path.display(),
-                found.image.text
-            ));
-        }
-        let config_hash = match Tool::find().await {
-            None => {
-                tracing::warn!(
-                    operation = %self.operation.id,
-                    "docker compose is not installed here: its next `up` will make the container \
-                     anew once"
-                );
-                None
+                says.image
+            );
+            if says.is_computed() {
+                return Err(StepError::Refused(format!(
+                    "{why}: a variable may be set where Compose is run, and not in its files"
+                )));
             }
+            disagreements.push(why);
+        }
+        let config_hash = match self.tool().await {
+            None => None,
             Some(tool) => {
-                let hash = tool.config_hash(&project, &found.path, &found.text);
-                match hash.await {
-                    Ok(now) if Some(&now) == project.config_hash.as_ref() => {
-                        let hash = tool.config_hash(&project, &found.path, &edit.text);
-                        Some(hash.await.map_err(StepError::Refused)?)
+                let with = match &edited.variable {
+                    Some(_) => Substitute::Environment(&edited.file, &edited.text),
+                    None if project.files.contains(&edited.file) => {
+                        Substitute::File(&edited.file, &edited.text)
                     }
-                    // What else was changed in the file is for `docker compose up` to apply: the
-                    // old hash tells it so.
-                    Ok(_) => {
-                        disagreements.push(format!(
-                            "it was made from another configuration than {} has now",
-                            found.path.display()
-                        ));
-                        None
+                    None => Substitute::Image(&edited.image),
+                };
+                match self.hashes(&tool, &project, runs).await {
+                    Ok((now, is_made_from_it)) => {
+                        let then = tool.hashes(&project, with).await;
+                        let then = then.map_err(StepError::Refused)?;
+                        refuse_others(&project, &edited.file, &now, &then)?;
+                        let hash = then.get(&project.service).cloned();
+                        // What else was changed in the file is for `docker compose up` to apply:
+                        // the old hash tells it so.
+                        if !is_made_from_it {
+                            disagreements.push(format!(
+                                "it was made from another configuration than {} has now",
+                                found.path.display()
+                            ));
+                        }
+                        hash.filter(|_| is_made_from_it)
                     }
                     Err(why) => {
                         disagreements.push(why);
@@ -132,19 +150,86 @@ impl Program<'_> {
             }
         };
         self.reconcile(&options, &disagreements)?;
+        let service = match &edited.variable {
+            Some(_) => project.service,
+            None => found.service,
+        };
         Ok(Some(ComposeStep {
-            plan: ComposePlan {
-                file: found.path,
-                service: project.service,
-                before: edit.before,
-                after: edit.after,
+            plan: Some(ComposePlan {
+                file: edited.file,
+                service,
+                variable: edited.variable,
+                before: edited.before,
+                after: edited.after,
                 backup: options.keep == Keep::Backup,
-            },
+            }),
             config_hash,
         }))
     }
 
-    fn reconcile(&self, options: &ComposeOptions, found: &[String]) -> Result<(), StepError> {
+    /// The container becomes what the file says, which stays as it is.
+    async fn applied(
+        &self,
+        project: &Project,
+        found: &Found,
+        runs: &str,
+        target: &ImageRef,
+    ) -> Result<ComposeStep, StepError> {
+        let says = &found.resolved;
+        if says.reference.familiar_tagged() != target.familiar_tagged() {
+            return Err(StepError::Refused(format!(
+                "{} says {} by now and not {target}; ask again",
+                found.path.display(),
+                says.image
+            )));
+        }
+        let mut config_hash = None;
+        if let Some(tool) = self.tool().await
+            && let Ok((mut now, true)) = self.hashes(&tool, project, runs).await
+        {
+            config_hash = now.remove(&project.service);
+        }
+        Ok(ComposeStep {
+            plan: None,
+            config_hash,
+        })
+    }
+
+    pub(super) async fn tool(&self) -> Option<Tool> {
+        let tool = Tool::find().await;
+        if tool.is_none() {
+            tracing::warn!(
+                operation = %self.operation.id,
+                "docker compose is not installed here: its next `up` will make the container \
+                 anew once"
+            );
+        }
+        tool
+    }
+
+    /// What the files hash to, by service, and whether the container was made from them: as they
+    /// are, or as they were with the image that it runs.
+    pub(super) async fn hashes(
+        &self,
+        tool: &Tool,
+        project: &Project,
+        runs: &str,
+    ) -> Result<(BTreeMap<String, String>, bool), String> {
+        let now = tool.hashes(project, Substitute::Nothing).await?;
+        let own = project.config_hash.as_ref();
+        if own.is_none() || now.get(&project.service) == own {
+            return Ok((now, own.is_some()));
+        }
+        let as_it_was = tool.hashes(project, Substitute::Image(runs)).await?;
+        let is_made_from_it = as_it_was.get(&project.service) == own;
+        Ok((now, is_made_from_it))
+    }
+
+    pub(super) fn reconcile(
+        &self,
+        options: &ComposeOptions,
+        found: &[String],
+    ) -> Result<(), StepError> {
         if found.is_empty() {
             return Ok(());
         }
@@ -168,13 +253,16 @@ impl Program<'_> {
 
     /// Whether the file is still to be written. Looked at only when that may be due.
     pub(super) async fn seen_file(&self) -> SeenFile {
-        let plan = self.plan.as_ref().and_then(|plan| plan.compose.as_ref());
+        let plan = self.plan.as_ref();
         let is_due = matches!(
             self.operation.phase,
             Phase::OldStopped | Phase::HealthGate | Phase::HealthGatePassed
         );
         let Some(plan) = plan.filter(|_| is_due) else {
             return SeenFile::Settled;
+        };
+        let Some(plan) = plan.compose.as_ref() else {
+            return self.seen_labels().await.unwrap_or(SeenFile::Settled);
         };
         match standing(plan).await {
             Standing::Written | Standing::Theirs(_) => SeenFile::Settled,
@@ -186,6 +274,9 @@ impl Program<'_> {
     /// image, if they changed that. A failure is noted and is no reason to go back.
     pub(super) async fn write_file(&mut self) -> Result<(), StepError> {
         self.filings += 1;
+        if self.write_labels().await {
+            return Ok(());
+        }
         let plan = self.plan.as_ref().and_then(|plan| plan.compose.clone());
         let Some(plan) = plan else { return Ok(()) };
         let why = match standing(&plan).await {
@@ -207,7 +298,9 @@ impl Program<'_> {
 
     /// What became of the file, for the audit trail.
     pub(super) async fn end_of_file(&self) -> Option<String> {
-        let plan = self.plan.as_ref()?.compose.as_ref()?;
+        let Some(plan) = self.plan.as_ref()?.compose.as_ref() else {
+            return self.end_of_labels().await;
+        };
         let file = plan.file.display();
         Some(match standing(plan).await {
             Standing::Written if plan.before == plan.after => return None,
@@ -224,28 +317,53 @@ impl Program<'_> {
     }
 }
 
+/// An edit that would make Compose replace the containers of other services is none.
+pub(super) fn refuse_others(
+    project: &Project,
+    edited: &Path,
+    now: &BTreeMap<String, String>,
+    then: &BTreeMap<String, String>,
+) -> Result<(), StepError> {
+    let others = now.iter().filter(|(name, _)| **name != project.service);
+    let changed: Vec<&str> = others
+        .filter(|(name, hash)| then.get(*name) != Some(hash))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    match changed.is_empty() {
+        true => Ok(()),
+        false => Err(StepError::Refused(format!(
+            "{} is left alone: what would be changed there is also used by {}",
+            edited.display(),
+            changed.join(", ")
+        ))),
+    }
+}
+
 /// A tag that is not written means `latest`; digests are no matter here.
 fn is_same(written: &ImageRef, runs: &str) -> bool {
     let Ok(runs) = ImageRef::parse(runs) else {
         return false;
     };
-    let tag = |one: &ImageRef| {
-        one.tag()
-            .map_or("latest".to_owned(), |tag| tag.as_str().to_owned())
-    };
-    written.familiar_name() == runs.familiar_name() && tag(written) == tag(&runs)
+    written.familiar_tagged() == runs.familiar_tagged()
 }
 
 async fn standing(plan: &ComposePlan) -> Standing {
     let plan = plan.clone();
-    let look = move || match file::read(&plan.file) {
-        Err(error) => Standing::Unknown(error.to_string()),
-        Ok(text) => match compose::service_image(&text, &plan.service) {
+    let look = move || {
+        let text = match file::read(&plan.file) {
+            Ok(text) => text,
+            Err(error) => return Standing::Unknown(error.to_string()),
+        };
+        let written = match &plan.variable {
+            Some(name) => compose::variable(&text, name),
+            None => compose::service_image(&text, &plan.service).map(|image| image.text),
+        };
+        match written {
             Err(refusal) => Standing::Unknown(refused(&plan.file, &refusal)),
-            Ok(image) if image.text == plan.after => Standing::Written,
-            Ok(image) if image.text == plan.before => Standing::Owed(text),
-            Ok(image) => Standing::Theirs(image.text),
-        },
+            Ok(image) if image == plan.after => Standing::Written,
+            Ok(image) if image == plan.before => Standing::Owed(text),
+            Ok(image) => Standing::Theirs(image),
+        }
     };
     let looked = tokio::task::spawn_blocking(look).await;
     looked.unwrap_or_else(|error| Standing::Unknown(error.to_string()))
@@ -254,7 +372,7 @@ async fn standing(plan: &ComposePlan) -> Standing {
 async fn put(plan: &ComposePlan, text: String) -> Result<(), String> {
     let plan = plan.clone();
     let work = move || {
-        let new = written(&plan, &text)?;
+        let new = written(&plan, &text).map_err(|refusal| refused(&plan.file, &refusal))?;
         let keep = match plan.backup {
             true => Keep::Backup,
             false => Keep::Nothing,
@@ -269,23 +387,10 @@ async fn put(plan: &ComposePlan, text: String) -> Result<(), String> {
     done.unwrap_or_else(|error| Err(error.to_string()))
 }
 
-/// The text with the planned image: the same edit as in `prepare`, whatever else has changed.
-fn written(plan: &ComposePlan, text: &str) -> Result<String, String> {
-    let target = ImageRef::parse(&plan.after).map_err(|error| error.to_string())?;
-    let digest = target.digest().cloned();
-    let edit = compose::with_image(
-        text,
-        &plan.service,
-        &target,
-        digest.as_ref(),
-        Pinning::Always,
-    )
-    .map_err(|refusal| refused(Path::new(&plan.file), &refusal))?;
-    match edit.after == plan.after {
-        true => Ok(edit.text),
-        false => Err(format!(
-            "it would say {} and not {}",
-            edit.after, plan.after
-        )),
+/// The text with what was planned: the same edit as in `prepare`, whatever else has changed.
+fn written(plan: &ComposePlan, text: &str) -> Result<String, Refusal> {
+    match &plan.variable {
+        Some(name) => compose::with_variable(text, name, &plan.after),
+        None => compose::with_text(text, &plan.service, &plan.after).map(|edit| edit.text),
     }
 }

@@ -31,6 +31,7 @@ use super::{
 use crate::{
     docker::{EngineError, ListFilter},
     jobs::Outcome,
+    json,
 };
 
 /// Inspections at a time when dependants are looked for.
@@ -200,8 +201,8 @@ impl Program<'_> {
                 phase: Phase::RollbackFailed,
             } => {
                 return Err(StepError::Refused(format!(
-                    "the operation {operation} of {container_name}, which shares namespaces with \
-                     it, could not be rolled back yet"
+                    "the operation {operation} of {container_name}, for which it would have to \
+                     wait, could not be rolled back yet"
                 )));
             }
             Reservation::HeldBy {
@@ -511,10 +512,7 @@ impl Program<'_> {
     }
 
     fn identity_of(&self, was: &Snapshot) -> IdentityKey {
-        let of = |inspect: &Value| -> BTreeMap<String, String> {
-            serde_json::from_value(inspect["Config"]["Labels"].clone()).unwrap_or_default()
-        };
-        let (own, default) = (of(&was.container), of(&was.image));
+        let (own, default) = (json::labels(&was.container), json::labels(&was.image));
         let compose = UserLabels::new(&own, &default).compose();
         let compose = compose
             .as_ref()

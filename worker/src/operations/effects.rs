@@ -1,12 +1,13 @@
 //! What each action does to the engine. Each can be repeated: what is already so is success, and
 //! what is unclear is looked at in the next turn (reliability.md D4).
 
-use std::{collections::BTreeMap, time::Instant};
+use std::collections::BTreeMap;
 
 use plimsoll_app::store::journal::{Changes, Completion};
 use plimsoll_domain::{
     ids::ContainerId,
     image::ImageRef,
+    operation::OperationKind,
     recovery::{Action, Prior, Run},
     spec::{
         AutoRemove, EPOCH_LABEL, EngineFacts, NewSpec, OPERATION_LABEL, ROLE_LABEL, SpecInput,
@@ -28,7 +29,8 @@ impl Program<'_> {
         let old = || required(view.old.as_ref(), "the old container");
         let new = || required(view.new.as_ref(), "the new container");
         match action {
-            Action::Prepare => return self.prepare(view).await,
+            // Boxed, like what it calls: the largest future by far would be in all others' way.
+            Action::Prepare => return Box::pin(self.prepare(view)).await,
             Action::RenameOld => {
                 let name = self.temp_name()?;
                 self.engine.rename(&old()?, &name).await?;
@@ -64,7 +66,7 @@ impl Program<'_> {
                 self.restore_tag().await;
                 self.engine.start(&old()?).await?;
                 self.pause_if_it_was(&old()?, self.prior()).await?;
-                self.old_started = Some(Instant::now());
+                self.old_started = Some(self.now());
             }
             Action::RecreateOld => self.recreate_old().await?,
         }
@@ -214,16 +216,21 @@ impl Program<'_> {
         let (Some(snapshot), Some(plan)) = (&self.snapshot, &self.plan) else {
             return;
         };
-        if snapshot.reference() != plan.reference {
+        // With other labels no tag was moved.
+        let moved_none = self.operation.kind == OperationKind::LabelChange;
+        if moved_none || snapshot.reference() != plan.reference {
             return;
         }
         let Ok(reference) = ImageRef::parse(&plan.reference) else {
             return;
         };
-        let tag = reference.tag().map_or("latest", |tag| tag.as_str());
         let moved = self
             .engine
-            .tag_image(snapshot.image_id(), &reference.familiar_name(), tag)
+            .tag_image(
+                snapshot.image_id(),
+                &reference.familiar_name(),
+                reference.tag_name(),
+            )
             .await;
         if let Err(error) = moved {
             tracing::warn!(%error, operation = %self.operation.id, "a tag could not be moved back");

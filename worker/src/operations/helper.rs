@@ -50,13 +50,29 @@ pub(crate) fn is_helper(name: &str, label: Option<&str>) -> bool {
     operation.is_some_and(|operation| name == helper_name(operation))
 }
 
+/// Where a helper finds the engine's own socket.
+const SOCKET: &str = "/run/plimsoll-engine.sock";
+
+/// The engine's socket on its host, if it is mounted into the container: then others may reach the
+/// engine through it.
+pub(super) fn socket_of(container: &Value) -> Option<&str> {
+    let mounts = container["Mounts"].as_array()?;
+    mounts
+        .iter()
+        .filter(|mount| mount["Type"] == "bind")
+        .filter_map(|mount| mount["Source"].as_str())
+        .find(|source| source.ends_with("/docker.sock"))
+}
+
 /// Sees to it that the operation's helper runs. `own`: the inspection of the container whose
-/// image and settings it gets. May be repeated.
+/// image and settings it gets. `socket`: the engine's, on its host, for a helper that must not
+/// reach it as the worker does. May be repeated.
 pub(super) async fn ensure(
     engine: &Engine,
     operation: &Operation,
     own: &Value,
     command: &HelperCommand,
+    socket: Option<&str>,
 ) -> Result<(), EngineError> {
     let name = helper_name(operation.id);
     if let Some(helper) = engine.find_by_name(&name).await? {
@@ -70,7 +86,7 @@ pub(super) async fn ensure(
         };
     }
     let created = match engine
-        .create(&name, &body(operation.id, own, command))
+        .create(&name, &body(operation.id, own, command, socket))
         .await
     {
         Ok(created) => created,
@@ -86,8 +102,16 @@ pub(super) async fn ensure(
     engine.start(&created.id).await
 }
 
-fn body(operation: OperationId, own: &Value, command: &HelperCommand) -> Value {
+fn body(
+    operation: OperationId,
+    own: &Value,
+    command: &HelperCommand,
+    socket: Option<&str>,
+) -> Value {
     let mut arguments = vec!["assist".to_owned(), operation.to_string()];
+    if socket.is_some() {
+        arguments.extend(["--socket".to_owned(), SOCKET.to_owned()]);
+    }
     arguments.extend(command.arguments.iter().cloned());
     let mut host = Map::new();
     for key in [
@@ -114,6 +138,18 @@ fn body(operation: OperationId, own: &Value, command: &HelperCommand) -> Value {
             host.insert(key.to_owned(), value.clone());
         }
     }
+    let mut user = own["Config"]["User"].clone();
+    if let Some(socket) = socket {
+        let mut binds = host
+            .get("Binds")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
+        binds.push(json!(format!("{socket}:{SOCKET}")));
+        host.insert("Binds".to_owned(), Value::Array(binds));
+        // The socket is root's, and the worker's own user was not meant to open it.
+        user = json!("0:0");
+    }
     // A helper that is killed, and one whose host lost power, comes back; one that is done, not.
     host.insert("RestartPolicy".to_owned(), json!({"Name": "on-failure"}));
     json!({
@@ -121,7 +157,7 @@ fn body(operation: OperationId, own: &Value, command: &HelperCommand) -> Value {
         "Entrypoint": [command.program],
         "Cmd": arguments,
         "Env": own["Config"]["Env"],
-        "User": own["Config"]["User"],
+        "User": user,
         "WorkingDir": own["Config"]["WorkingDir"],
         "Healthcheck": {"Test": ["NONE"]},
         "Labels": {OPERATION_LABEL: operation.to_string(), ROLE_LABEL: ROLE_HELPER},
@@ -177,7 +213,15 @@ mod tests {
             program: "/usr/bin/plimsoll-worker".to_owned(),
             arguments: vec!["--config".to_owned(), "/etc/plimsoll.toml".to_owned()],
         };
-        let body = body(operation, &own, &command);
+        let direct = body(operation, &own, &command, Some("/srv/docker.sock"));
+        let binds = json!([
+            "/var/run/docker.sock:/var/run/docker.sock",
+            "/srv/docker.sock:/run/plimsoll-engine.sock"
+        ]);
+        assert_eq!(direct["HostConfig"]["Binds"], binds);
+        assert_eq!(direct["User"], "0:0");
+        assert_eq!(direct["Cmd"][2], "--socket");
+        let body = body(operation, &own, &command, None);
         assert_eq!(body["Image"], "sha256:old");
         assert_eq!(
             body["Cmd"],

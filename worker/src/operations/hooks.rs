@@ -4,7 +4,7 @@
 //! A hook is run again if the worker dies in it, once: its beginning is in the journal before it
 //! starts, and its end afterwards. A second death is a failure, and never passed over in silence.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use plimsoll_app::store::{
     audit::{self, AuditStatus, NewAudit},
@@ -19,32 +19,55 @@ use plimsoll_domain::{
 use serde_json::Value;
 
 use super::{crash_point::Side, error::StepError, program::Program};
-use crate::command::{Call, run};
+use crate::{
+    command::{Call, run},
+    json,
+    scripts::ended_well,
+};
 
-/// What of a hook's last words goes into errors and the audit trail.
-const LAST_WORDS: usize = 300;
+/// What is run by the journal, because it cannot be seen whether it was done.
+#[derive(Clone, Copy)]
+pub(super) struct Journalled {
+    /// As the journal names its beginning and its end.
+    pub(super) begun: &'static str,
+    pub(super) ended: &'static str,
+}
+
+/// Whether it is to be run.
+pub(super) enum Beginning {
+    /// It has run to its end.
+    Ended,
+    /// It is written down that it runs.
+    Now,
+    /// Its workers ended in it, twice.
+    Died,
+}
+
+pub(super) const DIED: &str = "the worker ended twice while it ran";
 
 /// One of the two.
 #[derive(Clone, Copy)]
 struct Hook {
-    /// As the journal names it.
-    begun: &'static str,
-    ended: &'static str,
+    journalled: Journalled,
     what: &'static str,
     success: &'static str,
     failed: &'static str,
 }
 
 const PRE: Hook = Hook {
-    begun: "hook-pre",
-    ended: "hook-pre-ended",
+    journalled: Journalled {
+        begun: "hook-pre",
+        ended: "hook-pre-ended",
+    },
     what: "pre",
     success: "hook-pre-success",
     failed: "hook-pre-failed",
 };
 const POST: Hook = Hook {
-    begun: "hook-post",
-    ended: "hook-post-ended",
+    journalled: Journalled {
+        begun: "hook-post",
+        ended: "hook-post-ended",
+    },
     what: "post",
     success: "hook-post-success",
     failed: "hook-post-failed",
@@ -74,14 +97,18 @@ impl Program<'_> {
             ));
         }
         let store = self.world.app.store();
-        if store.count_intents(self.operation.id, PRE.begun).await? == 0 {
+        if store
+            .count_intents(self.operation.id, PRE.journalled.begun)
+            .await?
+            == 0
+        {
             let configured: Vec<&str> = [&rules.pre, &rules.post]
                 .into_iter()
                 .flatten()
                 .map(String::as_str)
                 .collect();
             let details = configured.join("; ");
-            self.audit_hook("hook-configured", AuditStatus::Info, &details)
+            self.audit_step("hook-configured", AuditStatus::Info, &details)
                 .await?;
         }
         let Some(label) = &rules.pre else {
@@ -123,36 +150,54 @@ impl Program<'_> {
         rules: &HookRules,
         allowed: &AllowedCommands,
     ) -> Result<Result<(), String>, StepError> {
-        let store = self.world.app.store();
-        let id = self.operation.id;
-        if store.count_intents(id, hook.ended).await? > 0 {
-            return Ok(Ok(()));
-        }
-        let result = match store.count_intents(id, hook.begun).await? {
-            0 | 1 => {
-                self.write(None, Some(hook.begun), Changes::default(), Completion::Open)
-                    .await?;
-                self.crash_point(hook.begun, Side::Before);
+        let journalled = hook.journalled;
+        let result = match self.begin_once_more(journalled).await? {
+            Beginning::Ended => return Ok(Ok(())),
+            Beginning::Now => {
                 let result = self.call_hook(label, rules, allowed).await;
-                self.crash_point(hook.begun, Side::After);
+                self.crash_point(journalled.begun, Side::After);
                 result
             }
-            _ => Err("the worker ended twice while it ran".to_owned()),
+            Beginning::Died => Err(DIED.to_owned()),
         };
         let (action, status, details) = match &result {
             Ok(()) => (hook.success, AuditStatus::Success, label.to_owned()),
             Err(why) => (hook.failed, AuditStatus::Error, format!("{label}: {why}")),
         };
         if let Err(why) = &result {
-            tracing::warn!(operation = %id, hook = hook.what, why, "a hook failed");
+            tracing::warn!(operation = %self.operation.id, hook = hook.what, why, "a hook failed");
         }
-        self.audit_hook(action, status, &details).await?;
+        self.audit_step(action, status, &details).await?;
         // A pre hook that ends the update is at its end with it.
-        if result.is_ok() || hook.begun == POST.begun || !hooks::aborts(rules) {
-            self.write(None, Some(hook.ended), Changes::default(), Completion::Open)
-                .await?;
+        if result.is_ok() || journalled.begun == POST.journalled.begun || !hooks::aborts(rules) {
+            self.write(
+                None,
+                Some(journalled.ended),
+                Changes::default(),
+                Completion::Open,
+            )
+            .await?;
         }
         Ok(result)
+    }
+
+    /// Writes down that it runs, unless it has run, or ended its workers twice.
+    pub(super) async fn begin_once_more(
+        &mut self,
+        step: Journalled,
+    ) -> Result<Beginning, StepError> {
+        let store = self.world.app.store();
+        let id = self.operation.id;
+        if store.count_intents(id, step.ended).await? > 0 {
+            return Ok(Beginning::Ended);
+        }
+        if store.count_intents(id, step.begun).await? > 1 {
+            return Ok(Beginning::Died);
+        }
+        self.write(None, Some(step.begun), Changes::default(), Completion::Open)
+            .await?;
+        self.crash_point(step.begun, Side::Before);
+        Ok(Beginning::Now)
     }
 
     async fn call_hook(
@@ -162,6 +207,20 @@ impl Program<'_> {
         allowed: &AllowedCommands,
     ) -> Result<(), String> {
         let command = allowed.command(label).map_err(|error| error.to_string())?;
+        let finished = run(Call {
+            program: Path::new(&command.program),
+            arguments: &command.arguments,
+            environment: &self.told(),
+            input: b"",
+            timeout: hooks::timeout(rules),
+        })
+        .await
+        .map_err(|error| error.to_string())?;
+        ended_well(&finished)
+    }
+
+    /// What programs around an update are told of it.
+    pub(super) fn told(&self) -> [(&'static str, String); 7] {
         let operation = &self.operation;
         let target = ImageRef::parse(&operation.target_image).ok();
         let name = target
@@ -169,7 +228,7 @@ impl Program<'_> {
             .map(ImageRef::familiar_name)
             .unwrap_or_default();
         let tag = target.as_ref().and_then(ImageRef::tag);
-        let environment = hooks::environment(&HookFacts {
+        hooks::environment(&HookFacts {
             container_name: &operation.container_name,
             container_id: operation
                 .old_container_id
@@ -179,41 +238,11 @@ impl Program<'_> {
             image_tag: tag.map_or("latest", |tag| tag.as_str()),
             from: operation.from_version.as_deref().unwrap_or_default(),
             to: operation.to_version.as_deref().unwrap_or_default(),
-        });
-        let finished = run(Call {
-            program: Path::new(&command.program),
-            arguments: &command.arguments,
-            environment: &environment,
-            input: b"",
-            timeout: hooks::timeout(rules),
-        })
-        .await
-        .map_err(|error| error.to_string())?;
-        let end = match finished.code {
-            Some(0) => return Ok(()),
-            Some(code) => format!("it ended with code {code}"),
-            None => "a signal ended it".to_owned(),
-        };
-        let said = finished.errors.trim_end();
-        let said = if said.is_empty() {
-            finished.output.trim_end()
-        } else {
-            said
-        };
-        let last: String = said
-            .lines()
-            .last()
-            .unwrap_or_default()
-            .chars()
-            .take(LAST_WORDS)
-            .collect();
-        Err(match last.is_empty() {
-            true => end,
-            false => format!("{end}: {last}"),
         })
     }
 
-    async fn audit_hook(
+    /// Of something around the update.
+    pub(super) async fn audit_step(
         &self,
         action: &str,
         status: AuditStatus,
@@ -230,10 +259,7 @@ impl Program<'_> {
 
 /// Of the labels that the user set.
 fn hook_rules(container: &Value, image: &Value) -> HookRules {
-    let labels = |inspect: &Value| -> BTreeMap<String, String> {
-        serde_json::from_value(inspect["Config"]["Labels"].clone()).unwrap_or_default()
-    };
-    UserLabels::new(&labels(container), &labels(image))
+    UserLabels::new(&json::labels(container), &json::labels(image))
         .rules()
         .hooks
 }

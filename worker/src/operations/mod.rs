@@ -5,11 +5,15 @@
 //!
 //! * `action`: start, stop and restart, which need none of the phases
 //! * `prepare`: everything slow, before anything is touched
+//! * `handover`: which operations a worker must not run itself
 //! * `helper`: the container that runs an operation on the worker's own
 //! * `observe`: what the engine shows
 //! * `effects`: one function per action; each can be repeated
 //! * `compose`: the Compose file that the container came from
+//! * `group`: coming after others
 //! * `hooks`: commands before and after an update
+//! * `labels`: making a container anew with other labels
+//! * `steps`: the check before an update, and what follows it
 //! * `dependants`: those that live in the container's namespaces (reliability.md S17)
 //! * `gate`: the health gate's observations
 //! * `own`: which container is the worker's own
@@ -19,13 +23,17 @@
 
 mod action;
 mod compose;
+mod counts;
 mod crash_point;
 mod dependants;
 mod effects;
 mod error;
 mod gate;
+mod group;
+mod handover;
 mod helper;
 mod hooks;
+mod labels;
 mod observe;
 mod own;
 mod plan;
@@ -34,19 +42,18 @@ mod program;
 mod prune;
 mod record;
 mod security;
+mod spans;
+mod steps;
 mod turning;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use chrono::{SecondsFormat, Utc};
-use plimsoll_app::{App, store::update_operations::Operation};
+use plimsoll_app::App;
 use plimsoll_domain::{
     gate::DEFAULT_STABILITY,
     hooks::AllowedCommands,
-    ids::{ContainerId, IdentityKey, OperationId, WatcherRef},
-    spec::OPERATION_LABEL,
+    ids::{IdentityKey, OperationId, WatcherRef},
 };
-use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 pub use compose::ComposePlan;
@@ -58,14 +65,13 @@ pub(crate) use observe::{ROLE_DEPENDANT, own_name, run_of};
 pub use own::Own;
 pub use plan::{Plan, Snapshot};
 
-use error::StepError;
-
 use crate::{
-    compose::ComposeOptions,
+    compose::{Access, ComposeOptions},
     docker::Engine,
     jobs::{JobContext, Outcome},
     registry::Registries,
-    scan::Scanner,
+    scan::Tools,
+    scripts::Scripts,
     watchers::Watcher,
 };
 
@@ -77,12 +83,16 @@ pub const PIN_REPOSITORY: &str = "plimsoll-backup";
 pub struct OperationSettings {
     /// By id: `docker.local`. A trigger that is not here has the defaults.
     pub triggers: HashMap<String, TriggerOptions>,
+    /// Which Compose files may be edited where somebody asks for that, whatever trigger there is.
+    pub compose: Access,
     /// How long a new container must run, where no label says otherwise. At least 1 s.
     pub stability: Duration,
     /// How long a healthcheck may take; the check's own times may allow longer.
     pub health_deadline: Option<Duration>,
     /// What hooks may run; `None` where they are off.
     pub hooks: Option<Arc<AllowedCommands>>,
+    /// Where the scripts are that check updates; `None` where there are none.
+    pub scripts: Option<Scripts>,
     /// For tests only.
     pub crash_at: Option<CrashPoint>,
 }
@@ -115,9 +125,11 @@ impl Default for OperationSettings {
     fn default() -> Self {
         Self {
             triggers: HashMap::new(),
+            compose: Access::Within(Vec::new()),
             stability: DEFAULT_STABILITY,
             health_deadline: None,
             hooks: None,
+            scripts: None,
             crash_at: CrashPoint::from_env(),
         }
     }
@@ -140,7 +152,7 @@ struct Inner {
     own: Own,
     /// How it is started as a helper; `None` where there can be none.
     helper: Option<HelperCommand>,
-    scanner: Option<Scanner>,
+    tools: Tools,
 }
 
 impl Operations {
@@ -159,7 +171,7 @@ impl Operations {
                 watchers: HashMap::new(),
                 own: Own::default(),
                 helper: None,
-                scanner: None,
+                tools: Tools::default(),
             }),
         }
     }
@@ -183,9 +195,9 @@ impl Operations {
     }
 
     /// With what looks into the images of updates. Before the first clone.
-    pub fn scanned_by(mut self, scanner: Option<Scanner>) -> Self {
+    pub fn scanned_by(mut self, tools: Tools) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.inner) {
-            inner.scanner = scanner;
+            inner.tools = tools;
         }
         self
     }
@@ -207,13 +219,18 @@ impl Operations {
         if operation.completed_at.is_some() {
             return Outcome::Done;
         }
+        let span = tracing::Span::current();
+        span.record("container", operation.container_name.as_str());
+        if let Some(request) = &operation.request_id {
+            span.record("request_id", request.as_str());
+        }
         let Some(engine) = self.inner.engines.get(&operation.watcher) else {
             return Outcome::Later {
                 after: Duration::from_secs(5),
                 why: format!("this worker has no engine named {}", operation.watcher),
             };
         };
-        match self.handed_to_helper(engine, &operation, context).await {
+        match self.handed_over(engine, &operation, context).await {
             Ok(None) => {}
             Ok(Some(outcome)) => return outcome,
             Err(error) => {
@@ -223,8 +240,15 @@ impl Operations {
                 };
             }
         }
+        let (id, in_group) = (operation.id, operation.group.is_some());
         match program::Program::new(&self.inner, engine, context, operation, now) {
-            Ok(program) => program.run().await,
+            Ok(program) => {
+                let outcome = program.run().await;
+                if in_group && outcome == Outcome::Done {
+                    self.hurry_followers(id).await;
+                }
+                outcome
+            }
             // Another version of the worker may read it.
             Err(why) => Outcome::Later {
                 after: Duration::from_secs(60),
@@ -235,95 +259,13 @@ impl Operations {
 }
 
 impl Operations {
-    /// An operation on the container that this process runs in is a helper's: a worker that stops
-    /// itself cannot start its successor. `None`: it is not, or there can be no helper, and the
-    /// program says why it refuses.
-    async fn handed_to_helper(
-        &self,
-        engine: &Engine,
-        operation: &Operation,
-        context: &JobContext,
-    ) -> Result<Option<Outcome>, StepError> {
-        let Some(command) = &self.inner.helper else {
-            return Ok(None);
-        };
-        if operation.kind.action().is_some() {
-            return Ok(None);
-        }
-        let Some(own) = self.own_container(engine, operation).await? else {
-            return Ok(None);
-        };
-        let event = json!({
-            "opId": operation.id,
-            "requiresAck": false,
-            "ackTimeoutMs": 0,
-            "startedAt": Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true),
-        });
-        let app = &self.inner.app;
-        let lease = context.lease.lease();
-        let told = app
-            .store()
-            .begin_self_update(lease, operation.id, &event.to_string())
-            .await?;
-        if told && let Err(error) = app.queue().announce_events().await {
-            tracing::debug!(%error, "readers find the event themselves");
-        }
-        helper::ensure(engine, operation, &own, command).await?;
-        Ok(Some(Outcome::Later {
-            after: HANDED_OVER,
-            why: format!("{} runs it", helper::helper_name(operation.id)),
-        }))
-    }
-
-    /// The inspection of the container that this process runs in, if the operation stops or starts
-    /// it: the old one, the new one, or one whose network it shares.
-    async fn own_container(
-        &self,
-        engine: &Engine,
-        operation: &Operation,
-    ) -> Result<Option<Value>, StepError> {
-        let inner = &self.inner;
-        for id in inner
-            .own
-            .ids()
-            .iter()
-            .filter_map(|id| ContainerId::parse(id))
-        {
-            let own = match engine.inspect(&id).await {
-                Ok(own) => own,
-                // It runs on another engine.
-                Err(error) if error.is_not_found() => continue,
-                Err(error) => return Err(error.into()),
-            };
-            let of_operation = [
-                Some(operation.container_id.as_str()),
-                operation.old_container_id.as_deref(),
-                operation.new_container_id.as_deref(),
-            ];
-            let label = own["Config"]["Labels"][OPERATION_LABEL].as_str();
-            if of_operation.contains(&Some(id.as_str()))
-                || label == Some(operation.id.to_string().as_str())
-            {
-                return Ok(Some(own));
-            }
-        }
-        if inner.own.ids().is_empty() {
-            return Ok(None);
-        }
-        let Some(id) = ContainerId::parse(&operation.container_id) else {
-            return Ok(None);
-        };
-        match engine.inspect(&id).await {
-            Ok(target) if inner.own.lives_in(&target) => Ok(Some(target)),
-            Ok(_) => Ok(None),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error.into()),
+    /// Those that come after it would find out by themselves, a little later.
+    async fn hurry_followers(&self, operation: OperationId) {
+        if let Err(error) = self.inner.app.store().hurry_followers(operation).await {
+            tracing::debug!(%error, %operation, "what comes after it was not told");
         }
     }
 }
-
-/// How long the helper has to take the operation before the worker looks again.
-const HANDED_OVER: Duration = Duration::from_secs(2);
 
 /// The local tag that keeps the image a container ran before this operation.
 pub fn pin_tag(identity: &IdentityKey, operation: OperationId) -> (String, String) {

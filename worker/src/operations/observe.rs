@@ -1,5 +1,6 @@
 //! What the engine shows of an operation's containers. Reads only.
 
+use chrono::{DateTime, Utc};
 use plimsoll_domain::{
     ids::ContainerId,
     recovery::{Made, NameHolder, Named, Prior, RestartPolicy, Run, Seen, SeenNew, SeenOld},
@@ -19,6 +20,8 @@ pub(crate) const ROLE_DEPENDANT: &str = "dependant";
 
 /// The containers as inspected, and what they mean for the next step.
 pub(super) struct View {
+    /// The database's time before the first look: all of it was so then or later.
+    pub(super) at: DateTime<Utc>,
     pub(super) seen: Seen,
     pub(super) old: Option<Value>,
     pub(super) new: Option<Value>,
@@ -28,6 +31,7 @@ pub(super) struct View {
 
 impl Program<'_> {
     pub(super) async fn observe(&self) -> Result<View, EngineError> {
+        let at = self.now();
         let old_id = self.old_id();
         let new_id = self.operation.new_container_id.as_deref();
         let (old, new) = tokio::join!(
@@ -66,6 +70,7 @@ impl Program<'_> {
             file: self.seen_file().await,
         };
         Ok(View {
+            at,
             seen,
             old,
             new,

@@ -47,7 +47,7 @@ impl Own {
     }
 
     /// Ids of containers that may be this process' own, for an engine to say.
-    pub(super) fn ids(&self) -> &[String] {
+    pub(crate) fn ids(&self) -> &[String] {
         &self.ids
     }
 

@@ -10,7 +10,7 @@ use plimsoll_domain::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{compose::ComposePlan, observe::own_name};
+use super::{compose::ComposePlan, labels::LabelPlan, observe::own_name};
 
 /// What the old container was: enough to make it again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub struct Plan {
     /// What is to be written into a Compose file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compose: Option<ComposePlan>,
+    /// What is to be written there of labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<LabelPlan>,
 }
 
 /// What the container's labels and the settings ask of the health gate.

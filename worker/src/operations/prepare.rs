@@ -14,6 +14,7 @@ use plimsoll_domain::{
     spec::{AutoRemove, NewSpec, SpecInput, plan, repo_digest},
 };
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -25,13 +26,17 @@ use super::{
     program::{Program, Turn, id_of, json},
 };
 use crate::{
-    docker::{EngineError, PullRequest, RegistryAuth},
+    docker::{EngineError, PullProgress, PullRequest, RegistryAuth},
     jobs::Outcome,
+    json,
     registry::{Freshness, PullAuth},
 };
 
 /// A configuration that changes this often under our hands is somebody's work in progress (F-7).
 const MAX_PREPARATIONS: u32 = 3;
+
+/// How often those who look on are told how far a pull is.
+const PULL_TOLD: Duration = Duration::from_secs(1);
 
 /// The image to go to.
 struct Target {
@@ -51,6 +56,9 @@ impl Program<'_> {
         let Some(container) = view.old.clone() else {
             return Ok(Turn::Next);
         };
+        if let Some(turn) = self.take_turn().await? {
+            return Ok(turn);
+        }
         let actor = &self.operation.actor;
         if self.world.app.store().actor_is_barred(actor).await? {
             return Err(StepError::Refused(format!(
@@ -58,9 +66,15 @@ impl Program<'_> {
             )));
         }
         self.refuse_own_container(&container)?;
+        if self.operation.kind == OperationKind::LabelChange {
+            return Box::pin(self.prepare_labels(container)).await;
+        }
         let reference = self.target_reference()?;
-        let shown = shown(&reference);
+        let shown = reference.familiar_tagged();
         let old_image = self.image_of(&container).await?;
+        if let Some(turn) = self.infrastructure(&container, &old_image).await? {
+            return Ok(turn);
+        }
         let own_digest = repo_digest(&old_image, &reference.familiar_name()).map(str::to_owned);
         let calls_itself = container["Config"]["Image"].as_str() == Some(shown.as_str());
         if self.operation.kind == OperationKind::Update {
@@ -70,6 +84,8 @@ impl Program<'_> {
                 return self.is_current(id).await;
             }
         }
+        Box::pin(self.update_check(&container, &old_image)).await?;
+        self.signature_gate(&reference).await?;
         self.security_gate(&reference, &container, &old_image)
             .await?;
         let (target, dependants) =
@@ -88,9 +104,8 @@ impl Program<'_> {
             .compose_step(&container, &old_image, &reference, target.digest.as_deref())
             .await?;
         self.pin(&container).await?;
-        let tag = reference.tag().map_or("latest", |tag| tag.as_str());
         self.engine
-            .tag_image(&image_id, &reference.familiar_name(), tag)
+            .tag_image(&image_id, &reference.familiar_name(), reference.tag_name())
             .await?;
 
         let facts = self.engine_facts().await?;
@@ -125,7 +140,8 @@ impl Program<'_> {
             image_id,
             gate,
             spec,
-            compose: compose.map(|step| step.plan),
+            compose: compose.and_then(|step| step.plan),
+            labels: None,
         };
         let (container, image) = (snapshot.container.clone(), snapshot.image.clone());
         self.run_pre_hook(&container, &image).await?;
@@ -133,7 +149,7 @@ impl Program<'_> {
     }
 
     /// Writes snapshot and plan; the way is free for the first change.
-    async fn keep(
+    pub(super) async fn keep(
         &mut self,
         snapshot: Snapshot,
         plan: Plan,
@@ -160,7 +176,7 @@ impl Program<'_> {
     }
 
     /// Nothing to do, and nothing done (reliability.md F-14).
-    async fn is_current(&mut self, image_id: &str) -> Result<Turn, StepError> {
+    pub(super) async fn is_current(&mut self, image_id: &str) -> Result<Turn, StepError> {
         let changes = Changes {
             evidence: Some(already_current(image_id, self.now())),
             ..Changes::default()
@@ -269,10 +285,31 @@ impl Program<'_> {
             platform: None,
         };
         // Ends with this future: the lease is watched outside.
-        self.engine
-            .pull(&request, &CancellationToken::new(), |_| {})
-            .await?;
+        let (told, seen) = watch::channel(PullProgress::default());
+        let cancel = CancellationToken::new();
+        let pull = self.engine.pull(&request, &cancel, |progress| {
+            told.send_replace(progress);
+        });
+        tokio::select! {
+            pulled = pull => pulled?,
+            () = self.tell_pull(seen) => {}
+        }
         Ok(self.engine.inspect_image(&by_digest).await?)
+    }
+
+    /// Tells how far the pull is, every second. Does not end.
+    async fn tell_pull(&self, mut seen: watch::Receiver<PullProgress>) {
+        while seen.changed().await.is_ok() {
+            let PullProgress {
+                bytes_done,
+                bytes_total,
+            } = *seen.borrow_and_update();
+            let app = &self.world.app;
+            app.tell_pull(&self.operation, bytes_done, bytes_total)
+                .await;
+            tokio::time::sleep(PULL_TOLD).await;
+        }
+        std::future::pending().await
     }
 
     /// Keeps the old image from every prune until nothing can need it (R-5, I-8).
@@ -298,11 +335,8 @@ impl Program<'_> {
         }
     }
 
-    fn rules(&self, container: &Value, image: &Value) -> (GateRules, AutoRemove) {
-        let of = |inspect: &Value| -> BTreeMap<String, String> {
-            serde_json::from_value(inspect["Config"]["Labels"].clone()).unwrap_or_default()
-        };
-        let (own, default) = (of(container), of(image));
+    pub(super) fn rules(&self, container: &Value, image: &Value) -> (GateRules, AutoRemove) {
+        let (own, default) = (json::labels(container), json::labels(image));
         let labels = UserLabels::new(&own, &default);
         let rules = labels.rules();
         let settings = &self.world.settings;
@@ -379,12 +413,6 @@ pub(super) fn own_repo_digest(container: &Value, image: &Value) -> Option<String
     let reference = container["Config"]["Image"].as_str()?;
     let name = ImageRef::parse(reference).ok()?.familiar_name();
     repo_digest(image, &name).map(str::to_owned)
-}
-
-/// What the container will call its image.
-fn shown(reference: &ImageRef) -> String {
-    let tag = reference.tag().map_or("latest", |tag| tag.as_str());
-    format!("{}:{tag}", reference.familiar_name())
 }
 
 fn registry_auth(auth: PullAuth) -> Option<RegistryAuth> {

@@ -19,6 +19,7 @@ use plimsoll_domain::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::{
     Inner, TriggerOptions,
@@ -28,8 +29,10 @@ use super::{
     gate,
     observe::View,
     plan::{Plan, Snapshot},
+    spans::PhaseSpan,
 };
 use crate::{
+    compose::ComposeOptions,
     docker::Engine,
     jobs::{JobContext, LeaseGuard, Outcome},
 };
@@ -72,7 +75,8 @@ pub(super) struct Program<'a> {
     pub(super) unsettled: BTreeMap<String, String>,
     /// What became of the dependants, once the operation ends.
     pub(super) dependants: Vec<DependantEnd>,
-    pub(super) old_started: Option<Instant>,
+    /// The database's time.
+    pub(super) old_started: Option<DateTime<Utc>>,
     pub(super) attempt: Attempt,
     pub(super) trouble: Option<(Action, u32)>,
     /// The last action that succeeded, and how often in a row.
@@ -84,6 +88,7 @@ pub(super) struct Program<'a> {
     /// The new container was started before that could be written (reliability.md P2).
     pub(super) started_ahead: bool,
     clock: Clock,
+    pub(super) spans: PhaseSpan,
 }
 
 /// An engine that does not answer.
@@ -118,21 +123,24 @@ impl<'a> Program<'a> {
         operation: Operation,
         now: DateTime<Utc>,
     ) -> Result<Self, String> {
+        let trigger = operation.trigger_name.as_deref();
+        let options = trigger.and_then(|id| world.settings.triggers.get(id));
+        let mut options = options.cloned().unwrap_or_default();
+        if operation.compose_file.is_some() && options.compose.is_none() {
+            let access = world.settings.compose.clone();
+            options.compose = Some(ComposeOptions::asked_for(access));
+        }
         Ok(Self {
             world,
             engine,
             lease: context.lease.clone(),
-            options: operation
-                .trigger_name
-                .as_deref()
-                .and_then(|id| world.settings.triggers.get(id))
-                .cloned()
-                .unwrap_or_default(),
+            options,
             shutdown: context.shutdown.clone(),
             takeovers: context.job.takeovers,
             snapshot: stored(operation.snapshot.as_ref())?,
             plan: stored(operation.new_spec.as_ref())?,
             gate: stored(operation.gate.as_ref())?,
+            spans: PhaseSpan::begin(operation.phase),
             operation,
             prepared: Prepared::NotYet,
             preparations: 0,
@@ -169,9 +177,10 @@ impl<'a> Program<'a> {
             if !self.lease.is_held() {
                 return Outcome::LeaseLost;
             }
+            let span = self.spans.current();
             let turn = match self.operation.kind.action() {
-                Some(action) => self.act_once(action).await,
-                None => self.turn().await,
+                Some(action) => self.act_once(action).instrument(span).await,
+                None => self.turn().instrument(span).await,
             };
             match turn {
                 Ok(Turn::Next) => {}
@@ -201,11 +210,12 @@ impl<'a> Program<'a> {
             let phase = pending
                 .as_ref()
                 .map_or(self.operation.phase, |(phase, _)| *phase);
-            match next_step(&self.facts(phase), &view.seen) {
+            match next_step(&self.facts(phase, view.at), &view.seen) {
                 Step::Record(phase) => {
                     self.flush(pending.take()).await?;
                     if phase == Phase::Succeeded {
                         self.run_post_hook().await?;
+                        Box::pin(self.after_update()).await?;
                         self.file_end = self.end_of_file().await;
                     }
                     match self.reached(phase, &view) {
@@ -257,9 +267,10 @@ impl<'a> Program<'a> {
         }
     }
 
-    fn facts(&self, phase: Phase) -> Facts {
+    /// With a look at `seen_at`.
+    fn facts(&self, phase: Phase, seen_at: DateTime<Utc>) -> Facts {
         let settled = match self.old_started {
-            Some(at) if at.elapsed() < SETTLE => Settled::NotYet,
+            Some(at) if seen_at < at + SETTLE => Settled::NotYet,
             _ => Settled::Yes,
         };
         Facts {
@@ -306,7 +317,7 @@ impl<'a> Program<'a> {
                 changes.evidence = Some(serde_json::json!({
                     "by": "not started",
                     "imageId": self.plan.as_ref().map(|plan| plan.image_id.as_str()),
-                    "observedAt": self.now(),
+                    "observedAt": view.at,
                 }));
             }
             Phase::RollbackStarted => self.attempt = Attempt::Begun,
@@ -358,7 +369,9 @@ impl<'a> Program<'a> {
                     .await?;
             }
         }
-        match judge(&seen, &gate, self.now()) {
+        // By the time of the look, not by now: a write in between may have taken longer than the
+        // whole stability window.
+        match judge(&seen, &gate, view.at) {
             Verdict::Continue => {
                 // Not later than the window's end.
                 let left = gate.opened_at + gate.stability() - self.now();
@@ -399,7 +412,9 @@ impl<'a> Program<'a> {
             return Err(StepError::LeaseLost);
         }
         self.crash_point(action.as_str(), Side::Before);
-        let result = self.effect(action, view).await;
+        // What was pending is written: the effect belongs to the phase that it brought.
+        let span = self.spans.current();
+        let result = Box::pin(self.effect(action, view)).instrument(span).await;
         self.crash_point(action.as_str(), Side::After);
         match result {
             Ok(Turn::Next) => {

@@ -90,6 +90,7 @@ impl Program<'_> {
         self.operation.seq += entries;
         apply(&mut self.operation, phase, intent, changes);
         if let Some(phase) = phase {
+            self.spans.reached(phase);
             self.announce();
             tracing::info!(
                 operation = %self.operation.id,
@@ -98,6 +99,9 @@ impl Program<'_> {
                 "operation"
             );
             self.crash_point(phase.as_str(), Side::After);
+        }
+        if let Some(phase) = phase {
+            self.count(phase, completion).await;
         }
         for pin in unpinned {
             // What remains is found by the janitor.
@@ -147,6 +151,13 @@ impl Program<'_> {
     ) -> Result<Vec<String>, StoreError> {
         let operation = &self.operation;
         let is_update = operation.kind == OperationKind::Update;
+        let is_rollback = operation.kind == OperationKind::Rollback;
+        // In the audit trail: when it is done, when it failed, and when there is a way back.
+        let [done, failed, back] = match operation.kind {
+            OperationKind::Update => ["update-applied", "update-failed", "auto-rollback"],
+            OperationKind::LabelChange => ["label-change"; 3],
+            _ => ["rollback"; 3],
+        };
         let reason = changes
             .rollback_reason
             .as_deref()
@@ -180,14 +191,12 @@ impl Program<'_> {
                 };
             }
             Phase::Succeeded => {
-                let action = if is_update {
-                    "update-applied"
-                } else {
-                    "rollback"
-                };
                 let file = self.file_end.as_deref();
-                self.audit(tx, action, AuditStatus::Success, file).await?;
-                rolled_back_targets::forget(tx, &operation.identity).await?;
+                self.audit(tx, done, AuditStatus::Success, file).await?;
+                // With other labels it still runs what it ran.
+                if is_update || is_rollback {
+                    rolled_back_targets::forget(tx, &operation.identity).await?;
+                }
                 if let (Some(backup), Some(reason)) = (operation.backup, reason) {
                     rolled_back_targets::remember_what_followed(tx, backup, reason).await?;
                 }
@@ -209,23 +218,13 @@ impl Program<'_> {
                 return Ok(self.own_pin());
             }
             Phase::Failed | Phase::RolledBack => {
-                let action = if is_update {
-                    "update-failed"
-                } else {
-                    "rollback"
-                };
-                self.audit(tx, action, AuditStatus::Error, error).await?;
+                self.audit(tx, failed, AuditStatus::Error, error).await?;
                 return Ok(self.own_pin());
             }
             Phase::RollbackFailed
                 if operation.last_error.is_none() || completion == Completion::Completed =>
             {
-                let action = if is_update {
-                    "auto-rollback"
-                } else {
-                    "rollback"
-                };
-                self.audit(tx, action, AuditStatus::Error, error).await?;
+                self.audit(tx, back, AuditStatus::Error, error).await?;
             }
             _ => {}
         }
@@ -278,13 +277,7 @@ impl Program<'_> {
         let snapshot = self.snapshot.as_ref()?;
         let reference = ImageRef::parse(snapshot.reference()).ok();
         let (image_name, image_tag) = match &reference {
-            Some(reference) => (
-                reference.familiar_name(),
-                reference
-                    .tag()
-                    .map_or("latest", |tag| tag.as_str())
-                    .to_owned(),
-            ),
+            Some(reference) => (reference.familiar_name(), reference.tag_name().to_owned()),
             // The container names its image by id: it has lost its tag.
             None => {
                 let target = ImageRef::parse(&operation.target_image).ok()?;

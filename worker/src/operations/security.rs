@@ -1,7 +1,7 @@
-//! The security gate: an update's image is scanned before anything is touched
-//! (reference/drydock.md 2.2 step 7; label `dd.security.gate`).
+//! The security gate: an update's signature is verified and its image scanned before anything is
+//! touched (reference/drydock.md 2.2 steps 2 and 7; label `dd.security.gate`).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use chrono::Utc;
 use plimsoll_domain::{
@@ -9,17 +9,58 @@ use plimsoll_domain::{
     image::ImageRef,
     labels::UserLabels,
     operation::OperationKind,
-    security::{ScanReport, ScanStatus, Subject},
+    security::{ScanReport, ScanStatus, SignatureStatus, Subject},
 };
 use serde_json::Value;
 
 use super::{error::StepError, program::Program};
-use crate::{jobs::scan::look, scan::OnFailure};
+use crate::{
+    jobs::{sbom::with_scan, scan::look},
+    json,
+    scan::OnFailure,
+};
 
 /// A scan of the very same image that is this young needs no repetition.
 const RECENT: Duration = Duration::from_secs(3600);
 
 impl Program<'_> {
+    /// Refuses an update to an image that is not signed by whom it has to be. No label opens this
+    /// gate, and what cannot be verified does not pass. A way back is never barred.
+    pub(super) async fn signature_gate(&self, reference: &ImageRef) -> Result<(), StepError> {
+        let (Some(verifier), OperationKind::Update) =
+            (&self.world.tools.verifier, self.operation.kind)
+        else {
+            return Ok(());
+        };
+        let subject = self.subject(reference);
+        let report = verifier.verify(&subject).await;
+        let app = &self.world.app;
+        let id = ContainerId::parse(&self.operation.container_id);
+        if let Some(id) = id
+            && let Some(state) = app.state_of(&id).await.map_err(refused)?
+        {
+            app.record_signature(&state, &report)
+                .await
+                .map_err(refused)?;
+        }
+        let why = report.error.unwrap_or_default();
+        let image = subject.image;
+        match report.status {
+            SignatureStatus::Verified => Ok(()),
+            SignatureStatus::Unverified => Err(StepError::Refused(format!(
+                "{image} is not signed by whom DD_SECURITY_COSIGN_… demands: {why}"
+            ))),
+            SignatureStatus::Error => Err(StepError::Refused(format!(
+                "the signature of {image} could not be verified: {why}"
+            ))),
+        }
+    }
+
+    /// The image that the update goes to.
+    fn subject(&self, reference: &ImageRef) -> Subject {
+        Subject::of(reference, self.operation.target_digest.clone())
+    }
+
     /// Refuses an update to an image in which the scanner finds what blocks. A way back is never
     /// barred.
     pub(super) async fn security_gate(
@@ -28,23 +69,16 @@ impl Program<'_> {
         container: &Value,
         image: &Value,
     ) -> Result<(), StepError> {
-        let (Some(scanner), OperationKind::Update) = (&self.world.scanner, self.operation.kind)
+        let (Some(scanner), OperationKind::Update) =
+            (&self.world.tools.scanner, self.operation.kind)
         else {
             return Ok(());
         };
-        let labels = |inspect: &Value| -> BTreeMap<String, String> {
-            serde_json::from_value(inspect["Config"]["Labels"].clone()).unwrap_or_default()
-        };
-        let (own, default) = (labels(container), labels(image));
+        let (own, default) = (json::labels(container), json::labels(image));
         if UserLabels::new(&own, &default).rules().security_gate == Some(false) {
             return Ok(());
         }
-        let tag = reference.tag().map_or("latest", |tag| tag.as_str());
-        let subject = Subject {
-            image: format!("{}:{tag}", reference.familiar_name()),
-            digest: self.operation.target_digest.clone(),
-            image_id: None,
-        };
+        let subject = self.subject(reference);
         match self.scanned(&subject).await? {
             Ok(report) if report.status == ScanStatus::Blocked => Err(StepError::Refused(format!(
                 "the security scan of {} found {} blocking vulnerabilities; \
@@ -65,7 +99,7 @@ impl Program<'_> {
     }
 
     async fn scanned(&self, subject: &Subject) -> Result<Result<ScanReport, String>, StepError> {
-        let Some(scanner) = &self.world.scanner else {
+        let Some(scanner) = &self.world.tools.scanner else {
             return Ok(Err("there is no scanner".to_owned()));
         };
         let app = &self.world.app;
@@ -87,12 +121,17 @@ impl Program<'_> {
         };
         let engine = self.engine.address().to_string();
         app.scan_started(id).await.map_err(refused)?;
-        look(app, scanner, &state, subject, &engine)
-            .await
-            .map_err(refused)
+        let looked = look(app, scanner, &state, subject, &engine).await;
+        let looked = looked.map_err(refused)?;
+        if let (Ok(_), Some(maker)) = (&looked, &self.world.tools.sbom) {
+            with_scan(app, maker, &state, subject, &engine)
+                .await
+                .map_err(refused)?;
+        }
+        Ok(looked)
     }
 }
 
 fn refused(error: plimsoll_app::AppError) -> StepError {
-    StepError::Refused(format!("the security scan could not be kept: {error}"))
+    StepError::Refused(format!("what was found out could not be kept: {error}"))
 }

@@ -156,6 +156,8 @@ mod tests {
             updated_at: now,
             completed_at: phase.is_terminal().then_some(now - Duration::seconds(30)),
             acknowledged_at: None,
+            group: None,
+            compose_file: None,
         }
     }
 

@@ -113,9 +113,6 @@ async fn keep_announcing(app: App) {
         if let Err(error) = app.announce_ripe_updates().await {
             tracing::debug!(%error, "could not look for updates that became available");
         }
-        if let Err(error) = app.tell_of_silent_agents().await {
-            tracing::debug!(%error, "could not look for agents that are gone");
-        }
     }
 }
 

@@ -9,9 +9,13 @@ use std::{
 };
 
 use chrono::Utc;
-use plimsoll_app::queue::registry_cache::{Claim, Known};
+use plimsoll_app::{
+    queue::registry_cache::{Claim, Known},
+    totals::{Tally, Total},
+};
 use plimsoll_domain::image::{Digest, ImageRef};
 use tokio::{sync::mpsc, task::JoinSet};
+use tracing::Instrument;
 
 use super::{
     Freshness,
@@ -38,6 +42,8 @@ const MAX_SHARED: usize = 4 * 1024 * 1024;
 /// Something that is asked of a registry once for everyone.
 pub(super) trait Question: Clone + Eq + Hash + Send + Sync + 'static {
     type Answer: Clone + Send + Sync + 'static;
+    /// What is counted of answers that were known, and of those that were not.
+    const COUNTED: Option<(Total, Total)>;
 
     fn registry(&self) -> String;
     /// Unique among all questions of its kind.
@@ -53,6 +59,7 @@ pub(super) trait Question: Clone + Eq + Hash + Send + Sync + 'static {
 
 impl Question for Repository {
     type Answer = Arc<TagList>;
+    const COUNTED: Option<(Total, Total)> = None;
 
     fn registry(&self) -> String {
         Repository::registry(self).to_owned()
@@ -81,6 +88,8 @@ impl Question for Repository {
 
 impl Question for ImageRef {
     type Answer = Digest;
+    const COUNTED: Option<(Total, Total)> =
+        Some((Total::DigestCacheHits, Total::DigestCacheMisses));
 
     fn registry(&self) -> String {
         host::canonical(ImageRef::registry(self))
@@ -116,6 +125,7 @@ pub(super) struct Round<Q: Question> {
     pub shelf: Shelf<Q::Answer>,
     pub freshness: Freshness,
     pub results: Results<Q>,
+    pub tally: Tally,
 }
 
 /// A question that this process has to find the answer to.
@@ -139,6 +149,7 @@ impl<Q: Question> Round<Q> {
         while !pending.is_empty() && !self.results.is_closed() {
             let mut open = Vec::new();
             let mut joined = Vec::new();
+            let asked = pending.len();
             for question in pending.drain(..) {
                 match self.shelf.begin(&question.key(), self.freshness) {
                     Begin::Known(answer) => self.tell(question, Ok(answer)).await,
@@ -146,6 +157,7 @@ impl<Q: Question> Round<Q> {
                     Begin::Joined(outcome) => joined.push((question, outcome)),
                 }
             }
+            self.count_hits(asked - open.len() - joined.len());
             let mut pause = POLL;
             while !open.is_empty() {
                 let (mine, elsewhere) = self.look_up(open).await;
@@ -162,6 +174,7 @@ impl<Q: Question> Round<Q> {
                 let told = told.ok().and_then(|outcome| outcome.clone());
                 match told {
                     Some(Ok(dated)) if self.freshness.accepts(dated.begun, Utc::now()) => {
+                        self.count_hits(1);
                         self.tell(question, Ok(dated.answer)).await;
                     }
                     Some(Err(error)) => self.tell(question, Err(error)).await,
@@ -195,12 +208,14 @@ impl<Q: Question> Round<Q> {
         }
         let mut mine = Vec::new();
         let mut elsewhere = Vec::new();
+        let mut hits = 0;
         for (open, known) in open.into_iter().zip(reply.known) {
             match known {
                 Known::Answer { body, age } => match Q::decode(&body) {
                     Some(answer) => {
                         let age = chrono::Duration::from_std(age).unwrap_or(KEEP);
                         let begun = now - age;
+                        hits += 1;
                         self.land(open, Ok(Dated { answer, begun })).await;
                     }
                     None => mine.push((open, None)),
@@ -216,19 +231,32 @@ impl<Q: Question> Round<Q> {
                 }
             }
         }
+        self.count_hits(hits);
         (mine, elsewhere)
+    }
+
+    fn count_hits(&self, count: usize) {
+        self.count(Q::COUNTED.map(|(hits, _)| hits), count);
+    }
+
+    fn count(&self, total: Option<Total>, count: usize) {
+        if let Some(total) = total.filter(|_| count > 0) {
+            self.tally.add(total, &[], count as f64);
+        }
     }
 
     /// Asks the registry, as many at a time as it has connections, and stores what it says.
     async fn fetch(&self, questions: Vec<(Open<Q>, Option<Claim>)>) {
+        self.count(Q::COUNTED.map(|(_, misses)| misses), questions.len());
         let mut asked = JoinSet::new();
         for (open, claim) in questions {
             let upstream = self.upstream.clone();
-            asked.spawn(async move {
+            let asking = async move {
                 let begun = Utc::now();
                 let outcome = open.question.ask(&upstream).await;
                 (open, claim, outcome.map(|answer| Dated { answer, begun }))
-            });
+            };
+            asked.spawn(asking.in_current_span());
         }
         let mut unstored: Vec<(Claim, Option<Vec<u8>>)> = Vec::new();
         let mut stored_at = Instant::now();

@@ -12,18 +12,8 @@ use std::{
 use chrono::{DateTime, Utc};
 use plimsoll_app::queue::{
     Queue,
-    budget::{Admission, FIRST_PAUSE, LONGEST_PAUSE, Rate},
+    budget::{Admission, FIRST_PAUSE, LONGEST_PAUSE, Rate, rate_of},
 };
-
-use super::host;
-
-/// Docker Hub and GHCR throttle by address; the others are only kept to ten connections.
-pub(super) fn rate_of(registry: &str) -> Option<Rate> {
-    matches!(registry, host::HUB | "ghcr.io").then_some(Rate {
-        per_second: 2.0,
-        burst: 10,
-    })
-}
 
 /// Longest wait for a turn: a fleet that asks for more than its budget allows gets
 /// [`super::RegistryError::RateLimited`] instead of a queue without end.

@@ -37,7 +37,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use plimsoll_app::Queue;
+use plimsoll_app::{Queue, totals::Tally};
 use plimsoll_domain::{
     component::{self, Component},
     image::{Digest, ImageRef, Scheme},
@@ -49,6 +49,7 @@ use secrecy::SecretString;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tracing::Instrument;
 
 use answers::{Question, Round, by_registry};
 use auth::Source;
@@ -64,7 +65,7 @@ pub use error::RegistryError;
 pub use host::Repository;
 pub use manifest::ImageDetails;
 pub use platform::Platform;
-pub use settings::{RegistrySettings, SettingsError};
+pub use settings::{RegistrySettings, SettingsError, Transport};
 pub use tags::{Extent, TagList};
 
 /// How old an answer may be. Its age counts from the moment at which its fetch began.
@@ -118,6 +119,8 @@ pub struct Options {
     pub timeout: Duration,
     /// Where registries that the settings or the containers name may be.
     pub home: Reach,
+    /// Where requests are counted.
+    pub tally: Tally,
 }
 
 impl Options {
@@ -127,6 +130,7 @@ impl Options {
             docker_config: None,
             timeout: plimsoll_outbound::TOTAL,
             home: Reach::HOME,
+            tally: Tally::default(),
         }
     }
 }
@@ -137,6 +141,7 @@ impl Default for Options {
             docker_config: DockerConfig::default_path(),
             timeout: plimsoll_outbound::TOTAL,
             home: Reach::HOME,
+            tally: Tally::default(),
         }
     }
 }
@@ -158,6 +163,7 @@ struct Inner {
     timeout: Duration,
     home: Reach,
     shared: Arc<Shared>,
+    tally: Tally,
     tags: Shelf<Arc<TagList>>,
     digests: Shelf<Digest>,
 }
@@ -179,6 +185,7 @@ impl Registries {
             docker_config,
             timeout: configuration.outbound.http_timeout_ms.0,
             home: plimsoll_runtime::reach(configuration),
+            tally: Tally::default(),
         };
         Self::with_options(RegistrySettings::all(configuration)?, queue, options)
     }
@@ -217,8 +224,32 @@ impl Registries {
                     .clamp(Duration::from_secs(1), plimsoll_outbound::TOTAL),
                 home: options.home,
                 shared: Arc::new(Shared::new(queue)),
+                tally: options.tally,
                 tags: Shelf::new(),
                 digests: Shelf::new(),
+            }),
+        })
+    }
+
+    /// The same for registries that only a request names: those that the settings do not are asked
+    /// on public addresses, or not at all.
+    ///
+    /// # Errors
+    /// As [`Registries::from_configuration`].
+    pub fn for_strangers(&self) -> Result<Self, SettingsError> {
+        let inner = &self.inner;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                settings: inner.settings.clone(),
+                chosen: Chosen::new(&inner.settings)?,
+                upstreams: Mutex::default(),
+                docker: inner.docker.clone(),
+                timeout: inner.timeout,
+                home: Reach::INTERNET,
+                shared: inner.shared.clone(),
+                tally: inner.tally.clone(),
+                tags: inner.tags.clone(),
+                digests: inner.digests.clone(),
             }),
         })
     }
@@ -350,6 +381,18 @@ impl Registries {
         Some((settings.id(), format!("{}v2", base.as_str())))
     }
 
+    /// The way to the image's registry, for programs that go there themselves.
+    pub fn transport(&self, image: &ImageRef) -> Transport {
+        let registry = host::canonical(image.registry());
+        match self.inner.chosen.get(&registry) {
+            Some(settings) => settings.transport(),
+            None => Transport {
+                plain: host::default_base(&registry).is_some_and(|url| url.scheme() == "http"),
+                ..Transport::default()
+            },
+        }
+    }
+
     /// The API address of a registry that is not configured, as it would be asked: plain HTTP on
     /// this very machine.
     pub fn default_url(&self, image: &ImageRef) -> String {
@@ -388,7 +431,8 @@ impl Registries {
             let upstream = self.upstream(&registry);
             let shelf = shelf.clone();
             let shared = self.inner.shared.clone();
-            tokio::spawn(async move {
+            let tally = self.inner.tally.clone();
+            let asking = async move {
                 match upstream {
                     Ok(upstream) => {
                         let round = Round {
@@ -397,6 +441,7 @@ impl Registries {
                             shelf,
                             freshness,
                             results,
+                            tally,
                         };
                         round.run(&questions).await;
                     }
@@ -407,7 +452,8 @@ impl Registries {
                         }
                     }
                 }
-            });
+            };
+            tokio::spawn(asking.in_current_span());
         }
         ReceiverStream::new(receiver)
     }
@@ -433,6 +479,7 @@ impl Registries {
                 .ok_or_else(unnamed)?,
             None => Endpoint {
                 registry: registry.to_owned(),
+                component: unconfigured(registry),
                 base: host::default_base(registry).ok_or_else(unnamed)?,
                 token_host: None,
                 login: Source::Docker(inner.docker.clone()),
@@ -441,7 +488,12 @@ impl Registries {
                 home: inner.home,
             },
         };
-        let upstream = Arc::new(Upstream::new(endpoint, inner.timeout, inner.shared.clone()));
+        let upstream = Arc::new(Upstream::new(
+            endpoint,
+            inner.timeout,
+            inner.shared.clone(),
+            inner.tally.clone(),
+        ));
         upstreams.insert(registry.to_owned(), upstream.clone());
         Ok(upstream)
     }
@@ -477,6 +529,7 @@ impl Registries {
         };
         Ok(Some(Endpoint {
             registry: registry.to_owned(),
+            component: (settings.kind.as_str(), settings.name.clone()),
             base,
             token_host,
             login,
@@ -485,4 +538,14 @@ impl Registries {
             home: inner.home,
         }))
     }
+}
+
+/// Type and name under which requests to a registry without settings are counted: containers may
+/// name any number of hosts.
+fn unconfigured(registry: &str) -> (&'static str, String) {
+    let kind = RegistryKind::ALL
+        .iter()
+        .find(|kind| kind.is_public() && kind.serves(registry));
+    let type_ = kind.map_or("custom", |kind| kind.as_str());
+    (type_, "public".to_owned())
 }

@@ -51,6 +51,19 @@ pub(super) enum Login {
     Exchanged(Key),
 }
 
+/// The way to a registry, as its settings have it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transport {
+    /// Without TLS.
+    pub plain: bool,
+    /// Any certificate will do.
+    pub insecure: bool,
+    /// Certificate authority, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// Our certificate and its key, PEM.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
 impl RegistrySettings {
     /// All registries of the configuration.
     pub fn all(settings: &plimsoll_runtime::Settings) -> Result<Vec<Self>, SettingsError> {
@@ -214,6 +227,16 @@ impl RegistrySettings {
             _ => return Err(self.invalid("clientcert and clientkey belong together")),
         };
         Tls::read(self.verify, self.ca_file.as_deref(), client).map_err(|why| self.invalid(&why))
+    }
+
+    /// What programs that go to the registry themselves have to know of the way there.
+    pub(super) fn transport(&self) -> Transport {
+        Transport {
+            plain: matches!(self.base_url(), Ok(Some(url)) if url.scheme() == "http"),
+            insecure: self.verify == Verify::Nothing,
+            ca_file: self.ca_file.clone(),
+            client: self.client_cert.clone().zip(self.client_key.clone()),
+        }
     }
 
     /// As `GET /api/v1/registries` shows it: secrets are the word `[REDACTED]`.

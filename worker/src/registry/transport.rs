@@ -8,7 +8,7 @@ use std::{
 
 use http::{HeaderMap, Method, StatusCode, header};
 use plimsoll_outbound::{
-    self as net, BodyError, Client, Denied, Line, Reach, Request, Response, Tls,
+    self as net, BodyError, Client, Denied, Line, Reach, Redirect, Request, Response, Tls,
 };
 use url::Url;
 
@@ -140,21 +140,17 @@ impl Wire {
                 headers.insert(header::AUTHORIZATION, value.clone());
             }
             let response = self.send(client, request, &ask.what).await?;
-            if !is_redirect(response.status()) {
-                return self.read(response, ask).await;
-            }
-            let target = response
-                .headers()
-                .get(header::LOCATION)
-                .and_then(|value| value.to_str().ok())
-                .and_then(|location| url.join(location).ok())
-                .ok_or_else(|| self.untrusted("it redirects to nowhere".to_owned()))?;
-            let downgraded = url.scheme() == "https" && target.scheme() != "https";
-            if downgraded || !matches!(target.scheme(), "http" | "https") {
-                let host = excerpt(target.host_str().unwrap_or(target.scheme()));
-                return Err(self.untrusted(format!("it redirects to {host} without https")));
-            }
-            url = target;
+            url = match Redirect::of(&response, &url) {
+                Redirect::None => return self.read(response, ask).await,
+                Redirect::To(target) => target,
+                Redirect::Nowhere => {
+                    return Err(self.untrusted("it redirects to nowhere".to_owned()));
+                }
+                Redirect::Insecure(target) => {
+                    let host = excerpt(target.host_str().unwrap_or(target.scheme()));
+                    return Err(self.untrusted(format!("it redirects to {host} without https")));
+                }
+            };
         }
         Err(self.untrusted(format!(
             "it redirects {} more than {MAX_REDIRECTS} times",
@@ -170,7 +166,7 @@ impl Wire {
         what: &str,
     ) -> Result<Response, RegistryError> {
         let patience = net::HEADERS.min(self.line.timeout);
-        match tokio::time::timeout(patience, client.execute(request)).await {
+        match tokio::time::timeout(patience, net::execute(client, request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(self.describe(&error, what)),
             Err(_) => Err(RegistryError::Slow {
@@ -281,10 +277,6 @@ impl Wire {
         }
         RegistryError::Unreachable { registry, detail }
     }
-}
-
-fn is_redirect(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
 /// What a refusal says: the distribution specification's `errors`, or that it is no registry.

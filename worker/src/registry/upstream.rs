@@ -8,6 +8,7 @@ use std::{
 
 use chrono::Utc;
 use http::StatusCode;
+use plimsoll_app::totals::{Tally, Total};
 use plimsoll_outbound::{self as net, Line, Proxy, Reach, Tls};
 use rand::Rng;
 use tokio::sync::Semaphore;
@@ -33,6 +34,8 @@ const BREAKS_FOR: Duration = Duration::from_secs(15);
 pub(super) struct Endpoint {
     /// As references name it.
     pub registry: String,
+    /// Type and name of its settings.
+    pub component: (&'static str, String),
     pub base: Url,
     pub token_host: Option<String>,
     pub login: Source,
@@ -52,6 +55,8 @@ pub(super) struct Upstream {
     connections: Semaphore,
     breaker: Mutex<Breaker>,
     shared: Arc<Shared>,
+    component: (&'static str, String),
+    tally: Tally,
 }
 
 #[derive(Default)]
@@ -62,7 +67,12 @@ struct Breaker {
 }
 
 impl Upstream {
-    pub(super) fn new(endpoint: Endpoint, timeout: Duration, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        timeout: Duration,
+        shared: Arc<Shared>,
+        tally: Tally,
+    ) -> Self {
         let name: Arc<str> = endpoint.registry.as_str().into();
         let local = host::is_loopback(&endpoint.base);
         let proxy = if local {
@@ -99,6 +109,8 @@ impl Upstream {
             breaker: Mutex::default(),
             shared,
             name,
+            component: endpoint.component,
+            tally,
         }
     }
 
@@ -168,7 +180,9 @@ impl Upstream {
                 });
             }
         };
+        let began = Instant::now();
         let outcome = self.exchange(ask).await;
+        self.count_response(began.elapsed());
         drop(learning);
         if permit == Permit::Probe && !matches!(outcome, Err(Failure::Limited(_))) {
             self.budget.lifted(&self.shared).await;
@@ -253,6 +267,15 @@ impl Upstream {
                 detail,
             },
         }))
+    }
+
+    /// With the login that it may have asked for, as the one who waits sees it.
+    fn count_response(&self, took: Duration) {
+        let labels = [self.component.0, &self.component.1];
+        self.tally.add(Total::RegistryResponses, &labels, 1.0);
+        let seconds = took.as_secs_f64();
+        self.tally
+            .add(Total::RegistryResponseSeconds, &labels, seconds);
     }
 
     fn check_breaker(&self) -> Result<(), RegistryError> {

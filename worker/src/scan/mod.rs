@@ -1,20 +1,51 @@
-//! Scanners: programs that look into images (reference/drydock.md 5, "Security"). They fetch an
-//! image from its registry themselves, by the digest that is asked about.
+//! Programs that look into images (reference/drydock.md 5, "Security"): a scanner, what makes bills of
+//! materials, and what verifies signatures. They fetch an image from its registry themselves, by the
+//! digest that is asked about.
 
+mod access;
+mod cosign;
 mod program;
+mod sbom;
+mod syft;
 mod trivy;
 
 use std::{sync::Arc, time::Duration};
 
+pub use cosign::{CosignSettings, Signer, Verifier};
 use plimsoll_domain::{
     image::{Digest, ImageRef},
     security::{Severity, Subject, Vulnerability},
 };
 pub use program::{Run, RunError, find};
+pub use sbom::{Generator, SbomMaker, SbomSettings};
+pub use syft::SyftSettings;
 use tokio::sync::Semaphore;
 pub use trivy::TrivySettings;
 
-use crate::registry::Registries;
+use crate::{registry::Registries, settings::WorkerSettings};
+
+/// What there is to look into images with. Cheap to clone; one per process.
+#[derive(Clone, Default)]
+pub struct Tools {
+    pub scanner: Option<Scanner>,
+    pub verifier: Option<Verifier>,
+    pub sbom: Option<SbomMaker>,
+}
+
+impl Tools {
+    pub fn new(settings: &WorkerSettings, registries: &Registries) -> Self {
+        let (scan, cosign, sbom) = (
+            settings.scan.clone(),
+            settings.cosign.clone(),
+            settings.sbom.clone(),
+        );
+        Self {
+            scanner: scan.map(|settings| Scanner::new(settings, registries.clone())),
+            verifier: cosign.map(|settings| Verifier::new(settings, registries.clone())),
+            sbom: sbom.map(|settings| SbomMaker::new(settings, registries.clone())),
+        }
+    }
+}
 
 /// What is done about an update whose image could not be scanned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +71,8 @@ pub enum ScanError {
     Run(#[from] RunError),
     #[error("the scanner's report cannot be read: {0}")]
     Unreadable(serde_json::Error),
+    #[error("{0} did not write a document of the format {1}")]
+    NoDocument(&'static str, &'static str),
     #[error("{0}")]
     Impossible(String),
 }
@@ -49,11 +82,13 @@ pub enum ScanError {
 pub struct ScanPlace<'a> {
     /// `os/arch[/variant]`
     pub platform: &'a str,
-    /// The engine that has the image, for one that no registry has: `unix://…` or `http://…`.
+    /// The engine that has the image: `unix://…`, `http://…` or `https://…`.
     pub engine: &'a str,
+    /// What it calls the image there, if a container runs it.
+    pub image_id: Option<&'a str>,
 }
 
-/// Runs the scanner, one image at a time. Cheap to clone; one per process.
+/// Runs the scanner, one image at a time. Cheap to clone.
 #[derive(Clone)]
 pub struct Scanner {
     inner: Arc<Inner>,
@@ -93,13 +128,11 @@ impl Scanner {
     ) -> Result<Vec<Vulnerability>, ScanError> {
         // Never closed.
         let _turn = self.inner.one.acquire().await;
-        let settings = &self.inner.settings.trivy;
-        match pinned(subject)? {
-            Some(image) => {
-                trivy::of_registry(settings, &self.inner.registries, &image, place).await
-            }
-            None => trivy::of_engine(settings, subject, place).await,
-        }
+        let source = match pinned(subject)? {
+            Some(image) => trivy::Source::registry(&self.inner.registries, &image, place).await?,
+            None => trivy::Source::engine(subject, place)?,
+        };
+        trivy::scan(&self.inner.settings.trivy, source).await
     }
 }
 

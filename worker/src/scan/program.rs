@@ -10,16 +10,14 @@ use std::{
     time::Duration,
 };
 
-use nix::{
-    sys::signal::{Signal, killpg},
-    unistd::Pid,
-};
 use plimsoll_runtime::child::{DeathSignal, bound};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::Command,
     time::timeout,
 };
+
+use crate::command::Group;
 
 /// Bytes of what a tool says about its failure that are read.
 const MAX_COMPLAINT: u64 = 64 * 1024;
@@ -73,7 +71,12 @@ pub enum RunError {
     #[error("{command} wrote more than {limit} bytes")]
     TooLong { command: String, limit: u64 },
     #[error("{command} failed: {why}")]
-    Failed { command: String, why: String },
+    Failed {
+        command: String,
+        /// With which it ended; `None` for a signal.
+        code: Option<i32>,
+        why: String,
+    },
 }
 
 /// Where `command` is, if it can be run.
@@ -105,7 +108,8 @@ impl Run<'_> {
                 INHERITED.contains(&key) || own(key)
             }))
             .envs(self.environment)
-            .current_dir(std::env::temp_dir())
+            // Tools read configuration from where they are started: nowhere that others can write.
+            .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -114,7 +118,7 @@ impl Run<'_> {
             .spawn()
             .map_err(|error| RunError::Start(name.clone(), error))?;
         // Also when this future is dropped, and for whatever the tool has left behind.
-        let _group = Group(child.id());
+        let _group = Group::of(&child);
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let work = async {
             let (output, complaint, status) = tokio::join!(
@@ -140,22 +144,13 @@ impl Run<'_> {
             Ok(status) if status.success() => Ok(output),
             Ok(status) => Err(RunError::Failed {
                 command: name,
+                code: status.code(),
                 why: match last_words(&complaint) {
                     words if words.is_empty() => status.to_string(),
                     words => words,
                 },
             }),
             Err(error) => Err(RunError::Start(name, error)),
-        }
-    }
-}
-
-struct Group(Option<u32>);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(pid) = self.0.and_then(|pid| i32::try_from(pid).ok()) {
-            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
 }

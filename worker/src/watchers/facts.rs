@@ -11,6 +11,7 @@ use plimsoll_domain::{
     image::ImageRef,
     labels::{ContainerRules, TagFamily, UserLabels},
     redact::EnvVar,
+    stack::Wiring,
     tag::inspected_version,
 };
 use serde_json::Value;
@@ -53,6 +54,15 @@ impl ImageInfo {
             id: id.to_owned(),
             ..Self::default()
         }
+    }
+
+    /// The digest that it has in the repository of `reference`.
+    pub fn digest_in(&self, reference: &ImageRef) -> Option<String> {
+        let repository = reference.repository_key();
+        let known = self.repo_digests.iter();
+        let mut known = known.filter_map(|known| ImageRef::parse(known).ok());
+        let known = known.find(|known| known.repository_key() == repository)?;
+        Some(known.digest()?.as_str().to_owned())
     }
 }
 
@@ -119,14 +129,10 @@ pub fn container_facts(
     Ok(ContainerFacts {
         compose: user_labels.compose(),
         manager: user_labels.manager(),
+        wiring: Wiring::read(&user_labels, inspect),
         image: image_facts(inspect, image, reference, registry, &rules),
         status: text(&state["Status"]).unwrap_or_else(|| "unknown".to_owned()),
-        health: match state["Health"]["Status"].as_str() {
-            Some("starting") => Some(Health::Starting),
-            Some("healthy") => Some(Health::Healthy),
-            Some("unhealthy") => Some(Health::Unhealthy),
-            _ => None,
-        },
+        health: state["Health"]["Status"].as_str().and_then(Health::parse),
         created: instant(&inspect["Created"]),
         source_repo,
         details: Details {
@@ -138,6 +144,7 @@ pub fn container_facts(
                 .collect(),
             started_at: instant(&state["StartedAt"]),
         },
+        compose_image: None,
         auto_remove: inspect["HostConfig"]["AutoRemove"] == true,
         watcher: watcher.reference.clone(),
         id,
@@ -164,12 +171,7 @@ fn image_facts(
     let tag = TagRules::compile(rules)
         .unwrap_or_default()
         .tag_facts(&shown_tag(image, reference, rules));
-    let repository = reference.map(ImageRef::repository_key);
-    let repo = image.repo_digests.iter().find_map(|known| {
-        let known = ImageRef::parse(known).ok()?;
-        (Some(known.repository_key()) == repository)
-            .then(|| known.digest().map(|digest| digest.as_str().to_owned()))?
-    });
+    let repo = reference.and_then(|reference| image.digest_in(reference));
     ImageFacts {
         id: text(&inspect["Image"]).unwrap_or_else(|| image.id.clone()),
         name: match reference {

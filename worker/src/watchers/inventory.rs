@@ -12,21 +12,26 @@ use std::{
 use futures::{StreamExt, stream};
 use plimsoll_app::{
     App, AppError,
-    observations::{Changes, KnownContainer, Observed},
+    observations::{Changes, KnownContainer, KnownFacts, Observed},
+    totals::LegacySource,
 };
 use plimsoll_domain::{
-    container::{ContainerFacts, RegistryFacts},
+    container::{ComposeFileImage, ContainerFacts, RegistryFacts},
     ids::{ContainerId, WatcherRef},
     image::ImageRef,
+    labels::UserLabels,
     spec::OPERATION_LABEL,
     target::is_rollback_name,
 };
+
+use serde_json::Value;
 
 use super::{
     facts::{self, ImageInfo},
     settings::WatcherSettings,
 };
 use crate::{
+    compose::Observer,
     docker::{ContainerSummary, Engine, EngineError, ListFilter},
     operations::is_helper,
     registry::Registries,
@@ -63,6 +68,10 @@ pub struct Inventory {
     engine: Engine,
     registries: Registries,
     images: Mutex<HashMap<String, (Instant, Arc<ImageInfo>)>>,
+    /// `None` where no Compose file may be read.
+    compose: Option<Arc<Observer>>,
+    /// What the last cycle read of the containers that it checked.
+    read: Mutex<Arc<KnownFacts>>,
     /// An observation is written before the next one of the same engine is made, so that an older
     /// look never overwrites a newer one.
     looking: tokio::sync::Mutex<()>,
@@ -76,17 +85,31 @@ impl Inventory {
         registries: Registries,
     ) -> Self {
         Self {
+            compose: Observer::new(&settings.compose_directories).map(Arc::new),
             app,
             settings,
             engine,
             registries,
             images: Mutex::default(),
+            read: Mutex::default(),
             looking: tokio::sync::Mutex::default(),
         }
     }
 
     fn watcher(&self) -> &WatcherRef {
         &self.settings.reference
+    }
+
+    /// What the store has of the containers that a cycle checks.
+    pub async fn checked(&self) -> Result<Arc<KnownFacts>, AppError> {
+        let before = Arc::clone(&self.read.lock().unwrap_or_else(PoisonError::into_inner));
+        let store = self.app.store();
+        let read = store
+            .container_facts(self.watcher(), self.settings.checked_statuses(), &before)
+            .await?;
+        let read = Arc::new(read);
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&read);
+        Ok(read)
     }
 
     /// Looks at these containers now. Those that the engine does not know are gone.
@@ -138,7 +161,12 @@ impl Inventory {
                 (self.list(None).await?, HashMap::new())
             }
         };
-        let difference = compare(&known, &listed, &images, depth);
+        let mut difference = compare(&known, &listed, &images, depth);
+        let present: HashSet<&ContainerId> = listed.iter().map(|one| &one.id).collect();
+        if let Some(compose) = &self.compose {
+            compose.keep_only(&present);
+        }
+        add_new(&mut difference.look, self.of_other_files(&present).await);
         let mut all = self.refresh_all(&difference.look).await?;
         if !difference.missing.is_empty() {
             add(&mut all, self.forget(&difference.missing).await?);
@@ -146,17 +174,23 @@ impl Inventory {
         Ok(all)
     }
 
-    /// The same for the containers that a watch checks; `known` is what the store has of them. The
+    /// The same for the containers that a watch checks; `known` is what the store had of them. The
     /// engine takes as long to list a thousand stopped containers as a thousand running ones, and
     /// events tell of those.
-    pub async fn recheck(&self, known: &[KnownContainer]) -> Result<Changes, InventoryError> {
+    ///
+    /// Whether the store has something else now: what was looked at may have been written a moment
+    /// before, by another look, so that this one changed nothing.
+    pub async fn recheck(&self, known: &[KnownContainer]) -> Result<bool, InventoryError> {
         let listed = self.list(self.settings.checked_statuses()).await?;
         let images = HashMap::new();
         let Difference { mut look, missing } =
             compare(known, &listed, &images, Depth::ListedWithImages);
         // They are in another state now, or gone: only a look can tell.
         look.extend(missing);
-        self.refresh_all(&look).await
+        let present: HashSet<&ContainerId> = listed.iter().map(|one| &one.id).collect();
+        add_new(&mut look, self.of_other_files(&present).await);
+        self.refresh_all(&look).await?;
+        Ok(!look.is_empty())
     }
 
     async fn refresh_all(&self, ids: &[ContainerId]) -> Result<Changes, InventoryError> {
@@ -207,10 +241,14 @@ impl Inventory {
         if facts::container_name(&inspect).is_some_and(of_ours) {
             return Ok(Seen::Hidden);
         }
-        let image = self
-            .image(inspect["Image"].as_str().unwrap_or_default())
-            .await?;
+        let image_id = inspect["Image"].as_str().unwrap_or_default();
+        let mut image = self.image(image_id).await?;
         let reference = facts::image_reference(&inspect, &image);
+        // It may have been pulled from one more repository since somebody looked.
+        let lacks = |reference| image.digest_in(reference).is_none();
+        if !image.repo_digests.is_empty() && reference.as_ref().is_some_and(lacks) {
+            image = self.image_anew(image_id).await?;
+        }
         let registry = reference
             .as_ref()
             .map(|reference| registry_facts(&self.registries, reference));
@@ -221,12 +259,48 @@ impl Inventory {
             registry,
             &self.settings,
         ) {
-            Ok(facts) => Ok(Seen::Present(Box::new(facts))),
+            Ok(mut facts) => {
+                facts.compose_image = self.compose_image(&inspect, &facts, &image).await;
+                for key in UserLabels::new(&facts.labels, &image.labels).legacy() {
+                    self.app.tally().legacy(LegacySource::Label, key);
+                }
+                Ok(Seen::Present(Box::new(facts)))
+            }
             Err(error) => {
                 tracing::warn!(watcher = %self.watcher(), container = %id, %error, "container left out");
                 Ok(Seen::Hidden)
             }
         }
+    }
+
+    /// What the container's Compose file says.
+    async fn compose_image(
+        &self,
+        inspect: &Value,
+        facts: &ContainerFacts,
+        image: &Arc<ImageInfo>,
+    ) -> Option<ComposeFileImage> {
+        let compose = Arc::clone(self.compose.as_ref()?);
+        facts.compose.as_ref()?;
+        let (id, labels) = (facts.id.clone(), facts.labels.clone());
+        let image = Arc::clone(image);
+        let look = move || compose.says(&id, &UserLabels::new(&labels, &image.labels));
+        let specified = tokio::task::spawn_blocking(look).await.ok()??;
+        Some(ComposeFileImage {
+            running: inspect["Config"]["Image"].as_str()?.to_owned(),
+            specified,
+        })
+    }
+
+    /// Of those that are there, the ones whose Compose files have changed.
+    async fn of_other_files(&self, present: &HashSet<&ContainerId>) -> Vec<ContainerId> {
+        let Some(compose) = self.compose.clone() else {
+            return Vec::new();
+        };
+        let changed = tokio::task::spawn_blocking(move || compose.changed()).await;
+        let mut changed = changed.unwrap_or_default();
+        changed.retain(|id| present.contains(id));
+        changed
     }
 
     async fn image(&self, id: &str) -> Result<Arc<ImageInfo>, InventoryError> {
@@ -237,9 +311,13 @@ impl Inventory {
             .get(id)
             .filter(|(at, _)| at.elapsed() < IMAGE_TTL)
             .map(|(_, image)| Arc::clone(image));
-        if let Some(image) = cached {
-            return Ok(image);
+        match cached {
+            Some(image) => Ok(image),
+            None => self.image_anew(id).await,
         }
+    }
+
+    async fn image_anew(&self, id: &str) -> Result<Arc<ImageInfo>, InventoryError> {
         let image = match self.engine.inspect_image(id).await {
             Ok(document) => ImageInfo::read(document),
             Err(error) if error.is_engine_away() => return Err(error.into()),
@@ -290,6 +368,14 @@ fn add(all: &mut Changes, more: Changes) {
     all.added.extend(more.added);
     all.updated.extend(more.updated);
     all.removed.extend(more.removed);
+}
+
+fn add_new(all: &mut Vec<ContainerId>, more: Vec<ContainerId>) {
+    for id in more {
+        if !all.contains(&id) {
+            all.push(id);
+        }
+    }
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]

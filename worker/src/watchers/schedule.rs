@@ -6,8 +6,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use plimsoll_app::AppError;
-use plimsoll_domain::job::WatchCause;
+use plimsoll_app::{
+    AppError,
+    store::jobs::{self, Inserted, NewJob},
+    totals::Total,
+};
+use plimsoll_domain::job::{JobSpec, WatchCause};
 use plimsoll_domain::schedule::{jitter, slot_key};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -55,6 +59,7 @@ async fn step(watcher: &Watcher, started: &mut bool) -> Result<Duration, AppErro
     if !*started {
         if settings.watch_at_start
             && let Some(slot) = at_start(last, now)
+            && may_run(watcher, &start_key(watcher, slot), now).await?
         {
             watcher
                 .enqueue_watch(
@@ -78,23 +83,52 @@ async fn step(watcher: &Watcher, started: &mut bool) -> Result<Duration, AppErro
             TimeDelta::from_std(jitter).unwrap_or_default()
         },
     );
+    let mut next = plan.next;
     if let Some(slot) = plan.due {
-        watcher
-            .enqueue_watch(
-                Vec::new(),
-                Some(slot_key(&name, slot)),
-                WatchCause::Schedule,
-            )
-            .await?;
+        let key = slot_key(&name, slot);
+        if may_run(watcher, &key, now).await? {
+            watcher
+                .enqueue_watch(Vec::new(), Some(key), WatchCause::Schedule)
+                .await?;
+        } else {
+            // It stays due until the window opens.
+            let opens = settings.window.as_ref().and_then(|w| w.next_after(now));
+            next = opens.or(next);
+        }
     }
-    store
-        .watcher_runs_next(watcher.reference(), plan.next)
-        .await?;
-    let wait = plan
-        .next
+    store.watcher_runs_next(watcher.reference(), next).await?;
+    let wait = next
         .and_then(|next| (next - now).to_std().ok())
         .unwrap_or(LONGEST);
     Ok(wait.clamp(Duration::from_millis(200), LONGEST))
+}
+
+/// Whether the maintenance window is open, if there is one. What is let pass is counted once,
+/// however many workers keep the schedule.
+async fn may_run(watcher: &Watcher, key: &str, now: DateTime<Utc>) -> Result<bool, AppError> {
+    let window = watcher.settings().window.as_ref();
+    if window.is_none_or(|window| window.covers(now)) {
+        return Ok(true);
+    }
+    let app = watcher.app();
+    let skipped = NewJob {
+        slot: Some(format!("skip:{key}")),
+        ..NewJob::now(
+            watcher.reference().clone(),
+            JobSpec::Watch {
+                containers: Vec::new(),
+                fresh: false,
+                cause: WatchCause::Schedule,
+            },
+        )
+    };
+    let client = app.store().client().await?;
+    if jobs::skip(&client, &skipped).await? == Inserted::Written {
+        tracing::info!(watcher = %watcher.reference(), "a watch waits for the maintenance window");
+        let labels = ["docker", watcher.reference().name.as_str()];
+        app.tally().add(Total::MaintenanceSkips, &labels, 1.0);
+    }
+    Ok(false)
 }
 
 /// The start slot, unless a cycle ended recently. Workers that start within the same minute share

@@ -1,6 +1,6 @@
 //! A watcher's settings, as reference/drydock.md section 3 names them.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use plimsoll_domain::{
     candidate::WatchDefault,
@@ -20,6 +20,8 @@ pub struct WatcherSettings {
     pub address: EngineAddress,
     /// When registries are asked, with its time zone.
     pub schedule: CronSchedule,
+    /// The minutes in which watches that are due run; `None`: any.
+    pub window: Option<CronSchedule>,
     /// The longest delay after each time of the schedule. The delay of one slot is the same on
     /// every worker.
     pub jitter: Duration,
@@ -38,6 +40,8 @@ pub struct WatcherSettings {
     /// Only containers with this label, `key` or `key=value`, exist for this watcher: several
     /// installations can share an engine without seeing each other's containers.
     pub scope: Option<LabelScope>,
+    /// Where Compose files may be read, to tell what they say; none: nowhere.
+    pub compose_directories: Vec<PathBuf>,
 }
 
 /// A label that containers must carry.
@@ -97,6 +101,7 @@ impl WatcherSettings {
             reference,
             address,
             schedule,
+            window: None,
             jitter: Duration::from_secs(60),
             watch_by_default: WatchDefault::Watch,
             watch_all: false,
@@ -106,6 +111,7 @@ impl WatcherSettings {
             maturity_mode: MaturityMode::All,
             maturity_min_age_days: plimsoll_domain::policy::DEFAULT_MIN_AGE_DAYS,
             scope: None,
+            compose_directories: Vec::new(),
         }
     }
 
@@ -124,6 +130,8 @@ impl WatcherSettings {
             "address": self.address.to_string(),
             "cron": self.schedule.expression(),
             "timezone": self.schedule.zone().name(),
+            "maintenancewindow": self.window.as_ref().map(CronSchedule::expression),
+            "maintenancewindowtz": self.window.as_ref().map(|window| window.zone().name()),
             "jitter": self.jitter.as_millis() as u64,
             "watchbydefault": self.watch_by_default == WatchDefault::Watch,
             "watchall": self.watch_all,

@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = wait::SOON;
 
 /// A program of this test's.
 fn program(directory: &TempDir, text: &str) -> String {
@@ -75,6 +75,26 @@ async fn a_program_that_does_not_end_is_killed_with_what_it_started() {
         .await
         .why;
     assert!(said.contains("killed"), "{said}");
+    let child = std::fs::read_to_string(&pid).unwrap();
+    let stat = format!("/proc/{}/stat", child.trim());
+    wait::until_true("the child to be gone", SOON, async || {
+        let state = std::fs::read_to_string(Path::new(&stat)).unwrap_or_default();
+        state.is_empty() || state.contains(") Z ")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_program_leaves_running_ends_with_it() {
+    let directory = TempDir::new().unwrap();
+    let pid = directory.path().join("pid");
+    let text = format!("sleep 1000 & echo $! > {}", pid.display());
+    send(
+        &trigger(&program(&directory, &text), "10000"),
+        &outgoing("t", "b"),
+    )
+    .await
+    .unwrap();
     let child = std::fs::read_to_string(&pid).unwrap();
     let stat = format!("/proc/{}/stat", child.trim());
     wait::until_true("the child to be gone", SOON, async || {

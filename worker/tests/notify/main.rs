@@ -1,7 +1,8 @@
 //! Every kind of notifier against servers that speak its service's protocol and answer what they
-//! are told to; MQTT against a real broker.
+//! are told to; MQTT and Kafka against real brokers.
 
 mod command;
+mod kafka;
 mod mail;
 mod mqtt;
 mod web;

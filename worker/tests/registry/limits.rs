@@ -75,7 +75,7 @@ async fn a_refusal_stops_the_whole_fleet_until_it_is_over_and_one_probe_ends_it(
     refusing.store(false, Ordering::SeqCst);
     let again = failures(&a)[0].retry_at().expect("a time");
     tokio::time::sleep((again - Utc::now()).to_std().unwrap_or_default()).await;
-    let results = wait::until("the pause to end", Duration::from_secs(10), || async {
+    let results = wait::until("the pause to end", wait::SOON, || async {
         let (a, b) = tokio::join!(
             one.tags_many((0..50).map(app), cached(60)),
             two.tags_many((50..100).map(app), cached(60))

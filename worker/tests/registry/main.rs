@@ -7,6 +7,7 @@ mod exchange;
 mod limits;
 mod sharing;
 mod tags;
+mod tools;
 mod weather;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};

@@ -107,7 +107,7 @@ async fn a_failure_is_not_remembered() {
     // The claim was given up with the failure: nobody waits for it to expire.
     let began = Instant::now();
     two.tags(&app, cached(60)).await.expect("there now");
-    assert!(began.elapsed() < Duration::from_secs(5));
+    plimsoll_support::wait::took_at_most(began, Duration::from_secs(5));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,11 +142,7 @@ async fn a_lost_or_empty_redis_costs_requests_and_nothing_else() {
     redis.stop();
     let began = Instant::now();
     assert!(failures(&registries.tags_many(all(20), now()).await).is_empty());
-    assert!(
-        began.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        began.elapsed()
-    );
+    plimsoll_support::wait::took_at_most(began, Duration::from_secs(3));
 
     redis.restart().await;
     assert!(failures(&registries.tags_many(all(40), now()).await).is_empty());

@@ -134,7 +134,7 @@ async fn nobody_there_is_said_at_once() {
         matches!(error, RegistryError::Unreachable { .. }),
         "{error}"
     );
-    assert!(began.elapsed() < Duration::from_secs(5));
+    plimsoll_support::wait::took_at_most(began, Duration::from_secs(5));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,11 +156,7 @@ async fn a_registry_that_hangs_slows_no_other() {
         answered += 1;
     }
     // Headers of the others would be given up after ten seconds.
-    assert!(
-        began.elapsed() < Duration::from_secs(8),
-        "{:?}",
-        began.elapsed()
-    );
+    plimsoll_support::wait::took_at_most(began, Duration::from_secs(8));
     drop(stream);
     // Dropping the stream ends the rest: few were ever asked.
     assert!(dead.received().len() <= 10 && half.received().len() <= 10);

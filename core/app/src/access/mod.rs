@@ -30,6 +30,7 @@ pub use plimsoll_store::tokens::TokenRow;
 pub use presented::{CredentialDigest, Presented};
 pub use settings::{AccessSettings, AnonymousAccess, ConfiguredUser};
 pub use tokens::{CreatedToken, TokenRequest};
+pub(crate) use tokens::{random_bytes, random_text};
 use tokio::sync::{OnceCell, Semaphore};
 
 use plimsoll_store::StoreError;
@@ -134,6 +135,13 @@ impl App {
                     snapshot,
                 });
             }
+            Presented::Unasked => {
+                let principal = Arc::new(Principal::unasked());
+                return Ok(Authenticated {
+                    principal,
+                    snapshot,
+                });
+            }
             Presented::Unreadable => return Err(unauthenticated()),
             Presented::Session(digest)
             | Presented::Token(digest)
@@ -209,7 +217,9 @@ impl App {
         version: i64,
     ) -> Result<Entry, AppError> {
         match presented {
-            Presented::Nothing | Presented::Unreadable => Err(unauthenticated()),
+            Presented::Nothing | Presented::Unasked | Presented::Unreadable => {
+                Err(unauthenticated())
+            }
             Presented::Session(digest) => {
                 let session = soon(self.store().session(digest.as_bytes())).await?;
                 let session = session.ok_or_else(unauthenticated)?;

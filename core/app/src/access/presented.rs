@@ -41,6 +41,8 @@ impl fmt::Debug for CredentialDigest {
 #[derive(Clone, Debug)]
 pub enum Presented {
     Nothing,
+    /// Nothing, where nothing is asked for: a dialect that is open to whoever reaches it.
+    Unasked,
     /// Something that no kind of credential looks like: never the same as nothing.
     Unreadable,
     Session(CredentialDigest),
@@ -78,7 +80,7 @@ impl Presented {
 
     pub fn digest(&self) -> Option<&CredentialDigest> {
         match self {
-            Self::Nothing | Self::Unreadable => None,
+            Self::Nothing | Self::Unasked | Self::Unreadable => None,
             Self::Session(digest) | Self::Token(digest) | Self::Password { digest, .. } => {
                 Some(digest)
             }

@@ -158,7 +158,7 @@ fn unknown_scope(name: &str) -> AppError {
 }
 
 /// From the operating system. A machine without randomness must not run this.
-pub(super) fn random_bytes<const N: usize>() -> [u8; N] {
+pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     OsRng
         .try_fill_bytes(&mut bytes)
@@ -167,7 +167,7 @@ pub(super) fn random_bytes<const N: usize>() -> [u8; N] {
 }
 
 /// `N` random bytes as text for URLs and headers.
-pub(super) fn random_text<const N: usize>() -> String {
+pub(crate) fn random_text<const N: usize>() -> String {
     URL_SAFE_NO_PAD.encode(random_bytes::<N>())
 }
 

@@ -10,7 +10,10 @@ use plimsoll_queue::Queue;
 use uuid::Uuid;
 
 use super::Events;
-use crate::AppError;
+use crate::{
+    AppError,
+    self_updates::{Credentials, Holder, Reachable},
+};
 
 /// The contract's limits. All replicas count together, except for `total`, which protects the
 /// memory of one process.
@@ -21,12 +24,10 @@ pub struct SlotLimits {
     pub total: u32,
 }
 
-impl Default for SlotLimits {
-    fn default() -> Self {
-        Self {
-            each: 10,
-            total: 500,
-        }
+impl SlotLimits {
+    /// The contract's, for a process that holds at most `total` streams.
+    pub const fn of_process(total: u32) -> Self {
+        Self { each: 10, total }
     }
 }
 
@@ -59,6 +60,7 @@ pub struct Slot {
     local: Arc<Mutex<Local>>,
     keys: Vec<String>,
     member: String,
+    client: Option<Reachable>,
 }
 
 impl Events {
@@ -93,6 +95,7 @@ impl Events {
             local: slots.local.clone(),
             keys,
             member: Uuid::new_v4().to_string(),
+            client: None,
         };
         let shared = slot
             .queue
@@ -110,6 +113,15 @@ impl Events {
 }
 
 impl Slot {
+    /// Makes whoever reads the stream somebody who can be asked, and answers what they prove
+    /// themselves with. What begins after this, they are asked about.
+    pub async fn introduce(&mut self, holder: &Holder) -> Credentials {
+        let (client, credentials) = Reachable::new(holder);
+        client.announce(&self.queue, HELD).await;
+        self.client = Some(client);
+        credentials
+    }
+
     /// Says that the stream is still there. Call it with every heartbeat.
     pub async fn renew(&self) {
         let renewed = self
@@ -118,6 +130,9 @@ impl Slot {
             .await;
         if let Err(error) = renewed {
             tracing::debug!(%error, "a stream's slot was not renewed");
+        }
+        if let Some(client) = &self.client {
+            client.announce(&self.queue, HELD).await;
         }
     }
 }
@@ -137,11 +152,14 @@ impl Drop for Slot {
             }
         }
         let (queue, keys) = (self.queue.clone(), std::mem::take(&mut self.keys));
-        let member = std::mem::take(&mut self.member);
+        let (member, client) = (std::mem::take(&mut self.member), self.client.take());
         // While the process ends there may be no runtime any more; the slot then times out.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 let _ = queue.release_stream_slot(&keys, &member).await;
+                if let Some(client) = client {
+                    client.withdraw(&queue).await;
+                }
             });
         }
     }

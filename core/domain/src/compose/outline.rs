@@ -1,6 +1,6 @@
 //! A YAML document with the place of each scalar. Aliases are kept as such and never expanded.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
@@ -12,14 +12,23 @@ pub(super) struct Outline {
     pub root: Map,
     /// Every event without its place, for comparison.
     pub events: Vec<String>,
-    aliased: HashSet<usize>,
+    /// By anchor: how many aliases refer to what bears it.
+    aliases: HashMap<usize, usize>,
 }
 
 pub(super) enum Node {
     Scalar(Scalar),
-    Alias,
+    /// Of what bears this anchor.
+    Alias(usize),
     Map(Map),
-    Sequence,
+    Sequence(Sequence),
+}
+
+pub(super) struct Sequence {
+    pub items: Vec<Node>,
+    /// Where it begins, in bytes.
+    pub start: usize,
+    pub anchor: usize,
 }
 
 pub(super) struct Scalar {
@@ -34,7 +43,19 @@ pub(super) struct Scalar {
 
 pub(super) struct Map {
     pub entries: Vec<(String, Node)>,
+    /// Where the keys of `entries` stand.
+    pub keys: Vec<Place>,
+    /// Where it begins, in bytes.
+    pub start: usize,
     pub anchor: usize,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// In bytes.
+    pub start: usize,
+    /// In `Outline::events`.
+    pub event: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,9 +93,33 @@ impl Map {
 }
 
 impl Outline {
-    /// Whether an alias refers to what bears this anchor. 0 is no anchor.
-    pub fn is_aliased(&self, anchor: usize) -> bool {
-        anchor != 0 && self.aliased.contains(&anchor)
+    /// How many aliases refer to what bears this anchor. 0 is no anchor.
+    pub fn aliases_of(&self, anchor: usize) -> usize {
+        self.aliases.get(&anchor).copied().unwrap_or_default()
+    }
+
+    /// What bears each anchor.
+    pub fn anchored(&self) -> HashMap<usize, &Node> {
+        let mut found = HashMap::new();
+        let mut open: Vec<&Node> = self.root.entries.iter().map(|(_, node)| node).collect();
+        while let Some(node) = open.pop() {
+            let anchor = match node {
+                Node::Scalar(scalar) => scalar.anchor,
+                Node::Alias(_) => 0,
+                Node::Map(map) => {
+                    open.extend(map.entries.iter().map(|(_, node)| node));
+                    map.anchor
+                }
+                Node::Sequence(sequence) => {
+                    open.extend(&sequence.items);
+                    sequence.anchor
+                }
+            };
+            if anchor != 0 {
+                found.insert(anchor, node);
+            }
+        }
+        found
     }
 }
 
@@ -91,7 +136,7 @@ pub(super) fn parse(text: &str) -> Result<Outline, Refusal> {
         open: Vec::new(),
         root: None,
         documents: 0,
-        aliased: HashSet::new(),
+        aliases: HashMap::new(),
         events: Vec::new(),
     };
     for event in Parser::new_from_str(text) {
@@ -102,7 +147,7 @@ pub(super) fn parse(text: &str) -> Result<Outline, Refusal> {
         (0 | 1, Some(Node::Map(root))) => Ok(Outline {
             root,
             events: builder.events,
-            aliased: builder.aliased,
+            aliases: builder.aliases,
         }),
         (2.., _) => Err(Refusal::SeveralDocuments),
         _ => Err(Refusal::Malformed("it is no mapping".to_owned())),
@@ -114,13 +159,13 @@ struct Builder<'a> {
     open: Vec<Open>,
     root: Option<Node>,
     documents: usize,
-    aliased: HashSet<usize>,
+    aliases: HashMap<usize, usize>,
     events: Vec<String>,
 }
 
 enum Open {
     Map { map: Map, key: Option<String> },
-    Sequence,
+    Sequence(Sequence),
 }
 
 impl Builder<'_> {
@@ -132,9 +177,9 @@ impl Builder<'_> {
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
             Event::DocumentStart(_) => self.documents += 1,
             Event::Alias(anchor) => {
-                self.aliased.insert(anchor);
+                *self.aliases.entry(anchor).or_default() += 1;
                 self.events.push(format!("alias {anchor}"));
-                self.put(Node::Alias);
+                self.put(Node::Alias(anchor));
             }
             Event::Scalar(value, style, anchor, tag) => {
                 self.events
@@ -156,13 +201,21 @@ impl Builder<'_> {
             }
             Event::SequenceStart(anchor, tag) => {
                 self.events.push(format!("sequence {anchor} {tag:?}"));
-                self.open.push(Open::Sequence);
+                self.open.push(Open::Sequence(Sequence {
+                    items: Vec::new(),
+                    start: self.places.bytes(start),
+                    anchor,
+                }));
             }
             Event::MappingStart(anchor, tag) => {
                 self.events.push(format!("mapping {anchor} {tag:?}"));
-                let entries = Vec::new();
                 self.open.push(Open::Map {
-                    map: Map { entries, anchor },
+                    map: Map {
+                        entries: Vec::new(),
+                        keys: Vec::new(),
+                        start: self.places.bytes(start),
+                        anchor,
+                    },
                     key: None,
                 });
             }
@@ -170,7 +223,7 @@ impl Builder<'_> {
                 self.events.push("end".to_owned());
                 match self.open.pop() {
                     Some(Open::Map { map, .. }) => self.put(Node::Map(map)),
-                    Some(Open::Sequence) => self.put(Node::Sequence),
+                    Some(Open::Sequence(sequence)) => self.put(Node::Sequence(sequence)),
                     None => {}
                 }
             }
@@ -179,17 +232,20 @@ impl Builder<'_> {
     }
 
     fn put(&mut self, node: Node) {
+        let event = self.events.len().saturating_sub(1);
         match self.open.last_mut() {
             None => self.root = Some(node),
-            Some(Open::Sequence) => {}
+            Some(Open::Sequence(sequence)) => sequence.items.push(node),
             Some(Open::Map { map, key }) => match key.take() {
                 Some(key) => map.entries.push((key, node)),
                 // A key that is no text is none that Compose knows.
                 None => {
-                    *key = Some(match node {
-                        Node::Scalar(scalar) => scalar.value,
-                        _ => String::new(),
-                    });
+                    let (text, start) = match node {
+                        Node::Scalar(scalar) => (scalar.value, scalar.start),
+                        _ => (String::new(), map.start),
+                    };
+                    map.keys.push(Place { start, event });
+                    *key = Some(text);
                 }
             },
         }

@@ -7,10 +7,13 @@ const OTHER: &str = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb
 
 /// `web` of this file to this tag of its own repository.
 fn to_tag(file: &str, tag: &str, digest: Option<&str>, pinning: Pinning) -> Result<Edit, Refusal> {
-    let found = service_image(file, "web")?;
-    let target = found.reference.with_tag(Tag::parse(tag).unwrap());
+    let (found, none) = (service_image(file, "web")?, Environment::default());
+    let target = resolve(&found.text, &none)?.reference;
+    let target = target.with_tag(Tag::parse(tag).unwrap());
     let digest = digest.map(|digest| Digest::parse(digest).unwrap());
-    with_image(file, "web", &target, digest.as_ref(), pinning)
+    let change = change(&found.text, &none, &target, digest.as_ref(), pinning)?;
+    assert_eq!(change.place, Place::Image);
+    with_text(file, "web", &change.after)
 }
 
 fn edited(file: &str) -> String {
@@ -39,6 +42,12 @@ fn only_the_image_changes_however_the_file_is_written() {
         "include: [other.yml]\nservices:\n  web:\n    image: app:1.0.0\n",
         "services:\n  web:\n    image: localhost:5000/team/app:1.0.0\n",
         "services:\n\t\n  web:\n    image: app:1.0.0\n",
+        "services:\n  web:\n    image: app:${TAG:-1.0.0}\n  db:\n    image: app:${TAG:-1.0.0}\n",
+        "services:\n  web:\n    image: \"${REGISTRY-localhost:5000}/app:1.0.0\"\n",
+        "services:\n  web:\n    image: ${IMAGE:-app:1.0.0}\n",
+        "x-i: &i app:2\nx-web: &web\n  image: app:1.0.0\nservices:\n  db:\n    image: *i\n  web:\n    <<: *web\n",
+        "x-web: &web\n  image: app:1.0.0\nx-log: &log {restart: always}\nservices:\n  web:\n    <<: [*log, *web]\n  db:\n    <<: *web\n    image: db:1\n",
+        "x-web: &web\n  image: &i app:1.0.0\nservices:\n  web: *web\n",
     ] {
         // The last place where the tag stands on its own is the image's, or else the one that
         // follows `image`.
@@ -134,10 +143,31 @@ fn what_cannot_be_changed_safely_is_refused_with_its_reason() {
             "extends",
         ),
         (
-            "x-b: &b\n  image: app:1\nservices:\n  web:\n    <<: *b\n",
-            "merges",
+            "services:\n  web:\n    extends: {file: b.yml, service: base}\n",
+            "`base` in b.yml",
         ),
-        ("x-i: &i app:1\nservices:\n  web:\n    image: *i\n", "alias"),
+        (
+            "x-b: &b\n  image: app:1\nservices:\n  web:\n    <<: *b\n  db:\n    <<: *b\n",
+            "alias",
+        ),
+        ("services:\n  web:\n    extends: web\n", "deeply"),
+        (
+            "x-b: &b {build: .}\nservices:\n  web:\n    <<: *b\n    image: app:1\n",
+            "built",
+        ),
+        (
+            "x-i: &i app:1\nservices:\n  web:\n    image: *i\n    command: *i\n",
+            "alias",
+        ),
+        (
+            "services:\n  web:\n    image: app:${A:-1}.${B:-0}-${A:-1}\n",
+            "more than one",
+        ),
+        (
+            "services:\n  web:\n    image: app:${A:-${B:-1}}\n",
+            "variables",
+        ),
+        ("services:\n  web:\n    image: app:${A:+1}\n", "variables"),
         (
             "services:\n  web:\n    image: &i app:1\n  db:\n    image: *i\n",
             "alias",
@@ -196,12 +226,107 @@ fn what_cannot_be_changed_safely_is_refused_with_its_reason() {
         );
     }
     let target = ImageRef::parse("other:1.1.0").unwrap();
-    let file = "services:\n  web:\n    image: app:1\n";
-    let refusal = with_image(file, "web", &target, None, Pinning::AsItIs).unwrap_err();
+    let none = Environment::default();
+    let refusal = change("app:1", &none, &target, None, Pinning::AsItIs).unwrap_err();
     assert!(
         refusal.to_string().contains("not of the repository other"),
         "{refusal}"
     );
+}
+
+#[test]
+fn variables_are_changed_where_they_are_set() {
+    let file =
+        "# TAG\r\nOTHER='x # y'\nexport TAG = \"1.0.0\" # the app's\r\nEMPTY=\nLAST=a b#c # d";
+    let environment = Environment::parse([file]).unwrap();
+    for (image, place, after) in [
+        ("app:${TAG}", Place::Variable("TAG".to_owned()), "1.1.0"),
+        ("app:$TAG", Place::Variable("TAG".to_owned()), "1.1.0"),
+        ("app:${TAG:-9}", Place::Variable("TAG".to_owned()), "1.1.0"),
+        ("app:${EMPTY:-1.0.0}", Place::Image, "app:${EMPTY:-1.1.0}"),
+        (
+            "${EMPTY:-localhost}/app:1.0.0",
+            Place::Image,
+            "${EMPTY:-localhost}/app:1.1.0",
+        ),
+        ("app:${EMPTY}1.0.0", Place::Image, "app:${EMPTY}1.1.0"),
+        ("app:1.0.${PATCH:-0}", Place::Image, "app:1.1.${PATCH:-0}"),
+    ] {
+        let target = resolve(image, &environment).unwrap().reference;
+        let target = target.with_tag(Tag::parse("1.1.0").unwrap());
+        let changed = change(image, &environment, &target, None, Pinning::AsItIs);
+        let changed = changed.unwrap_or_else(|refusal| panic!("{refusal} {image}"));
+        assert_eq!(
+            (changed.place, changed.after.as_str()),
+            (place, after),
+            "{image}"
+        );
+    }
+    assert_eq!(variable(file, "TAG").unwrap(), "1.0.0");
+    let edited = with_variable(file, "TAG", "1.1.0").unwrap();
+    assert_eq!(edited, file.replace("\"1.0.0\"", "\"1.1.0\""));
+    assert_eq!(variable(file, "LAST").unwrap(), "a b#c");
+    assert_eq!(variable(file, "OTHER").unwrap(), "x # y");
+    for (file, part) in [
+        ("TAG=1\nTAG=2\n", "more than once"),
+        ("TAG=1\nB=${TAG}-x\n", "uses it too"),
+        ("TAG=${A}\n", "not set to a plain text"),
+        ("TAG=\"1\nB=2\n", "cannot be read"),
+        ("TAG: 1\n", "cannot be read"),
+        ("A=1\n", "not set"),
+    ] {
+        let refusal = with_variable(file, "TAG", "3").expect_err(file).to_string();
+        assert!(refusal.contains(part), "{refusal} {file}");
+    }
+    assert!(
+        with_variable("TAG=1\n", "TAG", "a b # c").is_err(),
+        "it reads otherwise"
+    );
+}
+
+#[test]
+fn a_variable_that_something_else_uses_is_not_changed() {
+    let own = "services:\n  web:\n    image: app:${TAG}\n";
+    let check = |more: &str| only_use(&format!("{own}{more}"), "web", "TAG", ".env");
+    for fine in [
+        "    command: echo TAG\n",
+        "    environment: [\"OTHER=${TAGS}\"]\n",
+        "    env_file: web.env\n",
+        "# ${TAG}\n",
+    ] {
+        check(fine).unwrap_or_else(|refusal| panic!("{refusal}\n{fine}"));
+    }
+    for used in [
+        "  db:\n    image: db:${TAG}\n",
+        "    environment: [TAG]\n",
+        "    environment: {TAG: }\n",
+        "    labels: {version: '${TAG:-x}'}\n",
+        "    env_file: .env\n",
+        "    env_file: [a.env, ./.env]\n",
+        "    env_file:\n      - path: ./.env\n",
+        "  db:\n    extends: {file: a.yml, service: db}\n",
+        "include: [a.yml]\n",
+    ] {
+        let refusal = check(used).expect_err(used);
+        assert!(
+            matches!(refusal, Refusal::VariableUsed { .. }),
+            "{refusal}\n{used}"
+        );
+    }
+    assert!(only_use("services: {db: {image: db}}\n", "web", "TAG", ".env").is_ok());
+}
+
+#[test]
+fn aliases_to_aliases_end() {
+    let mut file = "x0: &a0 {y: z}\n".to_owned();
+    for number in 1..15 {
+        let before = number - 1;
+        let list = vec![format!("*a{before}"); 20].join(", ");
+        file.push_str(&format!("x{number}: &a{number} {{<<: [{list}]}}\n"));
+    }
+    file.push_str("services:\n  web:\n    <<: *a14\n");
+    let refusal = service_image(&file, "web").unwrap_err();
+    assert!(matches!(refusal, Refusal::Malformed(_)), "{refusal}");
 }
 
 /// A file in pieces: what stands before the image of `web`, how it is quoted, and what follows.

@@ -54,10 +54,6 @@ fn each_hard_blocker_is_named() {
     Arc::make_mut(&mut state.facts).manager = Some(Manager::Swarm);
     assert_eq!(reasons(&state, &defaults), [ManagedElsewhere]);
 
-    let mut state = updatable();
-    Arc::make_mut(&mut state.facts).rules.infrastructure = true;
-    assert_eq!(reasons(&state, &defaults), [SelfUpdateUnavailable]);
-
     let state = updatable();
     let none = AdmissionFacts {
         actions_enabled: false,

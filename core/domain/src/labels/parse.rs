@@ -1,6 +1,8 @@
 //! Reading labels. Only those count that the user set on the container: a label that the image
 //! brought along is content from outside and enables nothing (DESIGN.md 3.11).
 
+mod docksmith;
+
 use std::collections::BTreeMap;
 
 use super::{ContainerRules, HookRules, RollbackRules, TagFamily};
@@ -11,6 +13,34 @@ type Labels = BTreeMap<String, String>;
 
 /// A label's value is cut off in messages after this many characters.
 const SHOWN: usize = 60;
+
+/// The older labels that Drydock documents (reference/drydock.md 3).
+const LEGACY: &[&str] = &[
+    "wud.compose.file",
+    "wud.display.icon",
+    "wud.display.name",
+    "wud.display.picture",
+    "wud.group",
+    "wud.hook.post",
+    "wud.hook.pre",
+    "wud.hook.pre.abort",
+    "wud.hook.timeout",
+    "wud.inspect.tag.path",
+    "wud.link.template",
+    "wud.registry.lookup.image",
+    "wud.registry.lookup.url",
+    "wud.rollback.auto",
+    "wud.rollback.interval",
+    "wud.rollback.window",
+    "wud.tag.exclude",
+    "wud.tag.include",
+    "wud.tag.transform",
+    "wud.trigger.exclude",
+    "wud.trigger.include",
+    "wud.watch",
+    "wud.watch.digest",
+    "wud.webhook.enabled",
+];
 
 /// A container's labels without those of its image.
 ///
@@ -73,6 +103,16 @@ impl<'a> UserLabels<'a> {
             .map(|(_, manager)| *manager)
     }
 
+    /// The labels under older names that speak for this container: those that no newer one
+    /// overrides.
+    pub fn legacy(&self) -> Vec<&'static str> {
+        let used = |old: &&&str| {
+            let name = old.strip_prefix("wud").unwrap_or_default();
+            self.get(old).is_some() && self.get(&format!("dd{name}")).is_none()
+        };
+        LEGACY.iter().filter(used).copied().collect()
+    }
+
     /// Everything that the labels ask for.
     pub fn rules(&self) -> ContainerRules {
         let mut problems = Vec::new();
@@ -106,8 +146,20 @@ struct Reader<'a, 'p> {
 
 impl Reader<'_, '_> {
     fn rules(&mut self) -> ContainerRules {
+        let mut unreadable = Vec::new();
+        // Docksmith's labels are read where ours are silent.
+        let watch = match self.find("watch") {
+            Some(_) => self.flag("watch"),
+            None => self.ignored(&mut unreadable),
+        };
+        let auto_rollback = match self.find("rollback.auto") {
+            Some(_) => self.flag("rollback.auto"),
+            None => self.auto_rollback(),
+        };
         ContainerRules {
-            watch: self.flag("watch"),
+            watch,
+            versions: self.versions(unreadable),
+            steps: self.steps(),
             include_tags: self.text("tag.include"),
             exclude_tags: self.text("tag.exclude"),
             transform_tags: self.text("tag.transform"),
@@ -124,12 +176,21 @@ impl Reader<'_, '_> {
             display_icon: self.text("display.icon"),
             display_picture: self.text("display.picture"),
             link_template: self.text("link.template"),
-            group: self.text("group"),
+            // Also of one that is in the project without being a service of it.
+            group: self.text("group").or_else(|| {
+                let project = self.labels.get("com.docker.compose.project");
+                project.map(str::to_owned)
+            }),
             trigger_include: self.text("trigger.include"),
             trigger_exclude: self.text("trigger.exclude"),
+            action_include: self.text("action.include"),
+            action_exclude: self.text("action.exclude"),
+            action_auto: self.text("action.auto"),
+            notification_include: self.text("notification.include"),
+            notification_exclude: self.text("notification.exclude"),
             webhook_enabled: self.flag("webhook.enabled"),
             rollback: RollbackRules {
-                auto: self.flag("rollback.auto"),
+                auto: auto_rollback,
                 window_ms: self.number("rollback.window", "milliseconds", 1..=86_400_000),
                 interval_ms: self.number("rollback.interval", "milliseconds", 1..=86_400_000),
                 gate: self.choice("update.rollback-gate", &[("on", true), ("off", false)]),

@@ -72,7 +72,7 @@ fn a_fresh_container_has_the_contracts_fields_and_no_nulls() {
             "details": {
                 "ports": [],
                 "volumes": [],
-                "env": [{"key": "DB_PASSWORD", "value": "[REDACTED]", "sensitive": true}],
+                "env": [{"key": "DB_PASSWORD", "value": "***", "sensitive": true}],
             },
         })
     );

@@ -28,12 +28,25 @@ pub fn contradictions(settings: &Settings) -> Vec<String> {
             missing.join(" and _")
         ));
     }
-    if webhook.enabled && webhook.token.is_none() && missing.len() == tokens.len() {
+    let no_token = webhook.token.is_none() && missing.len() == tokens.len();
+    if webhook.enabled && no_token && webhook.secret.is_none() {
         found.push(
             "PLIMSOLL_SERVER_WEBHOOK_ENABLED: webhooks need PLIMSOLL_SERVER_WEBHOOK_TOKEN, or all \
-             of PLIMSOLL_SERVER_WEBHOOK_TOKENS_WATCHALL, _WATCH and _UPDATE"
+             of PLIMSOLL_SERVER_WEBHOOK_TOKENS_WATCHALL, _WATCH and _UPDATE; those of registries \
+             need one of these or PLIMSOLL_SERVER_WEBHOOK_SECRET"
                 .into(),
         );
+    }
+    for (name, secret) in [
+        ("SECRET", &webhook.secret),
+        ("PREVIOUSSECRET", &webhook.previoussecret),
+    ] {
+        let length = secret.as_ref().map(|s| s.expose_secret().chars().count());
+        if length.is_some_and(|length| length < 16) {
+            found.push(format!(
+                "PLIMSOLL_SERVER_WEBHOOK_{name}: shorter than 16 characters"
+            ));
+        }
     }
     if let Some(token) = &settings.server.metrics.token
         && token.expose_secret().chars().count() < 16

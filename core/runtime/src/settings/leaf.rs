@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use plimsoll_domain::security::Severity;
+use plimsoll_domain::security::{SbomFormat, Severity};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::names::{Entry, Kind, Segment};
@@ -234,10 +234,10 @@ macro_rules! choice {
             const SYNTAX: &'static str = concat!("one of", $(" `", $text, "`"),+);
 
             fn parse(text: &str) -> Result<Self, String> {
-                match text.to_ascii_lowercase().as_str() {
-                    $($text => Ok(Self::$variant),)+
-                    _ => Err(format!("{text:?} is not {}", Self::SYNTAX.replace('`', ""))),
-                }
+                [$(Self::$variant),+]
+                    .into_iter()
+                    .find(|one| one.as_str().eq_ignore_ascii_case(text))
+                    .ok_or_else(|| format!("{text:?} is not {}", Self::SYNTAX.replace('`', "")))
             }
 
             fn show(&self) -> String {
@@ -334,6 +334,37 @@ impl Leaf for Severities {
                 .collect::<Vec<_>>()
                 .join(","),
         }
+    }
+}
+
+/// Formats of a bill of materials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SbomFormats(pub Vec<SbomFormat>);
+
+impl Leaf for SbomFormats {
+    const SYNTAX: &'static str = "`spdx-json` and `cyclonedx-json`, with a comma";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut formats: Vec<SbomFormat> = text
+            .split(',')
+            .map(str::trim)
+            .filter(|word| !word.is_empty())
+            .map(|word| {
+                SbomFormat::parse(&word.to_ascii_lowercase())
+                    .ok_or_else(|| format!("{word:?} is neither spdx-json nor cyclonedx-json"))
+            })
+            .collect::<Result<_, _>>()?;
+        formats.sort_unstable();
+        formats.dedup();
+        match formats.is_empty() {
+            true => Err("at least one format is needed".to_owned()),
+            false => Ok(Self(formats)),
+        }
+    }
+
+    fn show(&self) -> String {
+        let names: Vec<&str> = self.0.iter().map(|format| format.as_str()).collect();
+        names.join(",")
     }
 }
 

@@ -1,6 +1,6 @@
 //! Configuration: one typed tree, read from a TOML file and from the environment.
 //!
-//! `PLIMSOLL_<PATH>` and `DD_<PATH>` mean the same setting; `<NAME>__FILE` reads its value from a
+//! `PLIMSOLL_<PATH>` and `DD_<PATH>` mean the same setting, as does the older `WUD_<PATH>`; `<NAME>__FILE` reads its value from a
 //! file. The command line wins over the environment, the environment over the file, the file over
 //! the defaults. What is wrong is reported all at once, at start.
 
@@ -39,6 +39,7 @@ const PLAIN: &[(&str, &[&str])] = &[
     ("DOCKER_TLS_VERIFY", &["docker", "tls_verify"]),
     ("DOCKER_CERT_PATH", &["docker", "cert_path"]),
     ("DOCKER_CONFIG", &["docker", "config"]),
+    ("DOCKSMITH_AUTH", &["docksmith", "auth"]),
     (
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         &["telemetry", "otlp_endpoint"],
@@ -64,6 +65,8 @@ pub enum Notice {
     },
     /// Others on this machine can read the file that holds a value.
     LoosePermissions { name: String, path: PathBuf },
+    /// A name of the program that Drydock came from.
+    Legacy { name: String, instead: String },
     /// The file that was read.
     File { path: PathBuf },
 }
@@ -84,6 +87,9 @@ impl fmt::Display for Notice {
                 "{name}: everyone on this machine can read {}; set its mode to 600",
                 path.display()
             ),
+            Self::Legacy { name, instead } => {
+                write!(f, "{name} is an old name; use {instead}")
+            }
             Self::File { path } => write!(f, "settings read from {}", path.display()),
         }
     }
@@ -308,14 +314,20 @@ impl Reader {
         if name == "PLIMSOLL_CONFIG" || name == CRASH_AT {
             return None;
         }
-        let (prefix, short) = ["PLIMSOLL_", "DD_"]
+        let (prefix, short) = ["PLIMSOLL_", "DD_", LEGACY]
             .into_iter()
             .find_map(|prefix| Some((prefix, stem.strip_prefix(prefix)?)))?;
         let short = short.to_ascii_uppercase();
         // An empty file name is not an empty value.
         let value = if from_file { "file" } else { raw };
-        let foreign = prefix == "DD_" && is_foreign_registry(&short);
+        let foreign = prefix != "PLIMSOLL_" && is_foreign_registry(&short);
         if !foreign && let Some(path) = names::find(&self.entries, &short, value) {
+            if prefix == LEGACY {
+                self.notices.push(Notice::Legacy {
+                    name: name.into(),
+                    instead: format!("DD_{}", &name[LEGACY.len()..]),
+                });
+            }
             return Some((path, from_file));
         }
         let nearest = names::nearest(&self.entries, &short).map(|near| format!("{prefix}{near}"));
@@ -409,6 +421,9 @@ fn is_foreign_registry(name: &str) -> bool {
         kind.parse::<RegistryKind>().is_err()
     })
 }
+
+/// The prefix of the program that Drydock came from.
+const LEGACY: &str = "WUD_";
 
 /// Not a setting: where a test wants the worker to die (`worker/src/operations/crash_point.rs`).
 const CRASH_AT: &str = "PLIMSOLL_TEST_CRASH_AT";

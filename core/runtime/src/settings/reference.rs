@@ -22,7 +22,7 @@ pub fn reference() -> String {
          `<NAME>__FILE` reads any setting from a file (at most 1 MiB, white space at the end \
          removed). An unknown `PLIMSOLL_` name, a malformed value or a contradiction ends the \
          start with a message that names it. A `DD_` name without meaning here is logged and \
-         ignored.\n",
+         ignored. The older `WUD_` before a name works like `DD_`, and is logged.\n",
     );
     entries.retain(|entry| !is_of_every_notifier(entry));
     let mut every = Vec::new();
@@ -31,7 +31,7 @@ pub fn reference() -> String {
     let is_trigger = |entry: &Entry| entry.path.first() == Some(&Segment::Fixed("trigger"));
     let after = entries.iter().rposition(is_trigger).map_or(0, |at| at + 1);
     entries.splice(after..after, every);
-    let mut section = String::new();
+    let mut section: Option<String> = None;
     for entry in &entries {
         let Kind::Value {
             syntax,
@@ -43,8 +43,8 @@ pub fn reference() -> String {
         };
         let name = entry.toml_name();
         let parent = name.rsplit_once('.').map_or("", |(parent, _)| parent);
-        if section != parent || out.ends_with("ignored.\n") {
-            section = parent.to_owned();
+        if section.as_deref() != Some(parent) {
+            section = Some(parent.to_owned());
             let title = if parent.is_empty() { "General" } else { parent };
             let _ = write!(
                 out,

@@ -7,9 +7,11 @@ use std::path::PathBuf;
 
 use chrono_tz::Tz;
 
-use plimsoll_domain::security::Severity;
+use plimsoll_domain::security::{SbomFormat, Severity};
 
-use super::leaf::{Cron, Leaf, Millis, Secret, Setting, Severities, TrustProxy, choice};
+use super::leaf::{
+    Cron, Leaf, Millis, SbomFormats, Secret, Setting, Severities, TrustProxy, choice,
+};
 use super::names::{Entry, Segment};
 use super::notifiers::{self, Notifier};
 
@@ -99,6 +101,17 @@ choice! {
 }
 
 choice! {
+    /// Who may use Docksmith's API.
+    DocksmithAuth {
+        /// Whoever has a credential, and whoever reaches a listener of its own on loopback.
+        Auto => "auto",
+        Required => "required",
+        /// Whoever reaches it.
+        None => "none",
+    }
+}
+
+choice! {
     /// Which updates a policy lets through.
     MaturityMode {
         All => "all",
@@ -132,6 +145,11 @@ choice! {
 }
 
 choice! {
+    /// What makes bills of materials.
+    SbomGenerator { Auto => "auto", Syft => "syft", Trivy => "trivy" }
+}
+
+choice! {
     /// What becomes of an update whose image cannot be scanned.
     OnScanFailure { Block => "block", Allow => "allow" }
 }
@@ -160,6 +178,8 @@ sections! {
     pub struct Settings {
         /// Where the HTTP API listens.
         pub listen: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 3000)),
+        /// Where Docksmith's API listens with its paths at the root, as Docksmith itself does: such as `127.0.0.1:3001`. Absent, it is at `/docksmith` of `listen` only.
+        pub listen_docksmith: Option<SocketAddr> = None,
         /// Where `plimsoll` keeps its Postgres, its Redis and their logs. Made if absent.
         pub data_dir: PathBuf = PathBuf::from(".plimsoll"),
         /// The address under which browsers reach the API, such as `https://plimsoll.example.org`.
@@ -172,15 +192,19 @@ sections! {
         pub redis: Redis = Redis::default(),
         pub docker: Docker = Docker::default(),
         pub server: Server = Server::default(),
+        pub docksmith: Docksmith = Docksmith::default(),
         pub auth: Auth = Auth::default(),
         pub session: Session = Session::default(),
         pub watcher: BTreeMap<String, Watcher> = BTreeMap::new(),
         pub registry: BTreeMap<String, BTreeMap<String, Registry>> = BTreeMap::new(),
         pub trigger: Triggers = Triggers::default(),
+        pub compose: Compose = Compose::default(),
         pub hooks: Hooks = Hooks::default(),
+        pub scripts: Scripts = Scripts::default(),
         pub update: Update = Update::default(),
         pub worker: Worker = Worker::default(),
         pub ui: Ui = Ui::default(),
+        pub compat: Compat = Compat::default(),
         pub sse: Sse = Sse::default(),
         pub stats: Stats = Stats::default(),
         pub outbound: Outbound = Outbound::default(),
@@ -213,10 +237,15 @@ sections! {
         pub config: Option<PathBuf> = None,
     }
 
+    pub struct Docksmith {
+        /// Who may use Docksmith's API: `auto`, whoever has a credential, and without one whoever asks `listen_docksmith` from this machine, if that is a loopback address; `required`, with a credential only; `none`, whoever reaches it. Docksmith itself knows no credentials. `DOCKSMITH_AUTH` means the same.
+        pub auth: DocksmithAuth = DocksmithAuth::Auto,
+    }
+
     pub struct Server {
         /// The port to listen on, instead of the one in `listen`.
         pub port: Option<u16> = None,
-        /// This installation's name, as it is shown to people.
+        /// This installation's name, as `GET /api/v1/server` shows it.
         pub name: Option<String> = None,
         /// Reverse proxies whose `X-Forwarded-*` headers are believed.
         pub trustproxy: TrustProxy = TrustProxy::None,
@@ -238,6 +267,11 @@ sections! {
         pub cert: Option<PathBuf> = None,
         /// The key of `cert`, PEM.
         pub key: Option<PathBuf> = None,
+    }
+
+    pub struct Compat {
+        /// Whether `/api/containers`, `/api/containers/watch` and `/api/containers/{id}/triggers`, without a version, answer with bare arrays, which Homepage's `whatsupdocker` widget and Home Assistant's `wud-card` expect.
+        pub wudcard: bool = false,
     }
 
     pub struct Cors {
@@ -290,15 +324,19 @@ sections! {
     }
 
     pub struct Webhook {
-        /// Whether `/api/v1/webhook/*` exists.
+        /// Whether `/api/v1/webhook/*` and `/api/v1/webhooks/registry` exist.
         pub enabled: bool = false,
         /// The bearer token of all webhooks.
         pub token: Option<Secret> = None,
+        /// What registries and build systems sign their calls of `/webhooks/registry` with, at least 16 characters.
+        pub secret: Option<Secret> = None,
+        /// The secret before `secret`, which is accepted beside it until all senders have the new one.
+        pub previoussecret: Option<Secret> = None,
         pub tokens: WebhookTokens = WebhookTokens::default(),
     }
 
     pub struct WebhookTokens {
-        /// The bearer token of `/webhook/watch`. All three or none.
+        /// The bearer token of `/webhook/watch`, and of `/webhooks/registry`. All three or none.
         pub watchall: Option<Secret> = None,
         /// The bearer token of `/webhook/watch/{name}`. All three or none.
         pub watch: Option<Secret> = None,
@@ -358,7 +396,7 @@ sections! {
     }
 
     pub struct Session {
-        /// Signs sessions. Made and kept in the database when absent.
+        /// Has no effect: sessions are random and kept in the database, so that there is nothing to sign.
         pub secret: Option<Secret> = None,
     }
 
@@ -381,6 +419,10 @@ sections! {
         pub cron: Cron = Cron::parse("0 */6 * * *").expect("the default is valid"),
         /// The time zone of `cron`.
         pub timezone: Tz = Tz::UTC,
+        /// The minutes in which watches that are due may run, as a cron expression such as `* 2-5 * * *`. One that is due at another time waits for them. Absent, watches run at any time.
+        pub maintenance_window: Option<Cron> = None,
+        /// The time zone of `maintenance_window`.
+        pub maintenance_window_tz: Tz = Tz::UTC,
         /// A random delay, at most this long, after each time that `cron` names.
         pub jitter: Millis = Millis::new(60_000),
         /// Whether containers without the label `dd.watch` are watched.
@@ -524,11 +566,21 @@ sections! {
         pub composefileonce: bool = false,
     }
 
+    pub struct Compose {
+        /// The directories whose Compose files, and the files of variables beside them, the worker may read, and edit where an update is asked for through its file: absolute paths as Compose knows them, separated by commas. Where it is set, dockercompose triggers keep to it too. Empty: only dockercompose triggers edit files.
+        pub directories: String = String::new(),
+    }
+
     pub struct Hooks {
         /// Whether the labels `dd.hook.pre` and `dd.hook.post` run commands on the worker's host.
         pub enabled: bool = false,
         /// The programs that they may run: absolute paths, separated by commas.
         pub allowed_commands: String = String::new(),
+    }
+
+    pub struct Scripts {
+        /// The directory on the worker's host whose programs may check updates before they are made and follow them, by label, assignment or request. Without it none is run.
+        pub dir: Option<PathBuf> = None,
     }
 
     pub struct Update {
@@ -538,7 +590,7 @@ sections! {
         pub post_start_liveness_grace_ms: Millis = Millis::new(10_000),
         /// Days that ended operations are kept.
         pub operation_retention_days: u32 = 30,
-        /// Operations that are kept for each container.
+        /// Ended operations that are kept for each container, besides those of the last day.
         pub operation_max_entries: u32 = 500,
     }
 
@@ -589,6 +641,11 @@ sections! {
         pub block_severity: Severities = Severities(vec![Severity::Critical, Severity::High]),
         pub gate: SecurityGate = SecurityGate::default(),
         pub trivy: Trivy = Trivy::default(),
+        /// Whether an update's image must bear a signature that cosign accepts: by `cosign.key`, or by `cosign.identity` and `cosign.issuer`. An update whose image bears none, or whose signatures cannot be verified, fails before anything is touched.
+        pub verify_signatures: bool = false,
+        pub cosign: Cosign = Cosign::default(),
+        pub sbom: Sbom = Sbom::default(),
+        pub syft: Syft = Syft::default(),
     }
 
     pub struct SecurityGate {
@@ -605,6 +662,35 @@ sections! {
         pub timeout: Millis = Millis::new(120_000),
     }
 
+    pub struct Cosign {
+        /// Cosign's program, where the worker runs. Its own variables, `COSIGN_…`, are passed on to it.
+        pub command: String = "cosign".into(),
+        /// The public key: a file, or an address that cosign knows (`awskms://…`, `k8s://…`). Absent: signatures are by identities.
+        pub key: Option<String> = None,
+        /// Who must have signed, as the certificate names it, such as `https://github.com/acme/app/.github/workflows/release.yml@refs/tags/*`. `*` stands for anything without `/`.
+        pub identity: Option<String> = None,
+        /// Who must have confirmed the identity, such as `https://token.actions.githubusercontent.com`.
+        pub issuer: Option<String> = None,
+        /// Longest time for one image.
+        pub timeout: Millis = Millis::new(60_000),
+    }
+
+    pub struct Sbom {
+        /// Whether each scan, also that of an update, makes a bill of materials. One that is asked for is made in any case, if there is a scanner.
+        pub enabled: bool = false,
+        /// In which formats scans make it.
+        pub formats: SbomFormats = SbomFormats(vec![SbomFormat::SpdxJson]),
+        /// What makes it. `auto`: Syft where it is installed, else the scanner.
+        pub generator: SbomGenerator = SbomGenerator::Auto,
+    }
+
+    pub struct Syft {
+        /// Syft's program, where the worker runs. Its own variables, `SYFT_…`, are passed on to it.
+        pub command: String = "syft".into(),
+        /// Longest time for one image and format.
+        pub timeout: Millis = Millis::new(600_000),
+    }
+
     pub struct Log {
         /// Least important level that is logged.
         pub level: LogLevel = LogLevel::Info,
@@ -615,7 +701,7 @@ sections! {
     }
 
     pub struct Telemetry {
-        /// Where traces are sent by OTLP over HTTP. `OTEL_EXPORTER_OTLP_ENDPOINT` means the same. Absent: nowhere.
+        /// Where traces are sent by OTLP over HTTP. `OTEL_EXPORTER_OTLP_ENDPOINT` means the same; `OTEL_TRACES_SAMPLER` and its like are read from the environment (docs/traces.md). Absent: nowhere.
         pub otlp_endpoint: Option<String> = None,
     }
 }

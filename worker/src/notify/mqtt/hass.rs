@@ -1,9 +1,25 @@
 //! Home Assistant's discovery: an update entity for each container, and counts.
 
 use plimsoll_runtime::settings::notifiers::{self as configured, HassAttributes};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::wire::Publication;
+
+/// Names and versions; the kind of the update besides.
+const SHORT: &[&str] = &[
+    "id",
+    "name",
+    "display_name",
+    "agent",
+    "watcher",
+    "status",
+    "image_name",
+    "image_tag_value",
+    "result_tag",
+    "result_digest",
+    "result_link",
+    "update_available",
+];
 
 pub struct Hass {
     prefix: String,
@@ -32,6 +48,13 @@ impl Hass {
         })
     }
 
+    /// Takes out of a container's state what is not wanted: Home Assistant keeps every change of it.
+    pub fn trim(&self, state: &mut Map<String, Value>) {
+        if self.attributes == HassAttributes::Short {
+            state.retain(|name, _| SHORT.contains(&&**name) || name.starts_with("update_kind_"));
+        }
+    }
+
     /// The update entity of a container whose state is under `topic`.
     pub fn about(&self, container: &Value, topic: &str) -> Option<Publication> {
         if !self.discovery {
@@ -50,15 +73,13 @@ impl Hass {
             "icon": text("displayIcon").replace("mdi-", "mdi:"),
             "force_update": true,
             "state_topic": topic,
+            "json_attributes_topic": topic,
             "value_template": "{{ value_json.image_tag_value }}",
             "latest_version_topic": topic,
             "latest_version_template":
                 "{% if value_json.update_kind_kind == 'digest' %}{{ value_json.result_digest[:15] }}\
                  {% else %}{{ value_json.result_tag | default(value_json.image_tag_value) }}{% endif %}",
         });
-        if self.attributes == HassAttributes::Full {
-            entity["json_attributes_topic"] = topic.into();
-        }
         if let Some(link) = container["result"]["link"].as_str() {
             entity["release_url"] = link.into();
         }

@@ -1,6 +1,7 @@
 //! MQTT: the state of every container, retained under a topic of its own, and sensors for Home
 //! Assistant. Besides the messages of the outbox it mirrors the inventory: what changes is published
-//! within seconds, what goes is taken back, and after a failure everything is published again.
+//! within seconds, what goes is taken back, and after a failure, and now and then, everything is
+//! published again.
 
 mod hass;
 mod wire;
@@ -8,14 +9,15 @@ mod wire;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::future::BoxFuture;
 use plimsoll_app::{App, inventory::Entry};
-use plimsoll_outbound::Reach;
+use plimsoll_outbound::{Reach, Wire};
 use plimsoll_runtime::settings::notifiers as configured;
 use serde_json::Value;
+use url::Url;
 use uuid::Uuid;
 
 use super::{Failure, Notifier, Outgoing, Sent, address, flat::flatten, needed};
@@ -24,6 +26,9 @@ use wire::{Broker, Publication, publish};
 
 /// Between looks at the inventory.
 const LOOK: Duration = Duration::from_secs(3);
+/// After which everything is published again: a broker that was started anew has forgotten it, and
+/// nobody tells us.
+const EVERYTHING: Duration = Duration::from_secs(10 * 60);
 /// After a broker that did not take what it was given.
 const AGAIN: Duration = Duration::from_secs(30);
 
@@ -38,14 +43,12 @@ pub struct Mqtt {
 impl Mqtt {
     pub fn new(own: &configured::Mqtt, reach: Reach) -> Result<Self, String> {
         let url = address(own.url.as_deref())?;
-        let tls = match url.scheme() {
-            "mqtt" | "tcp" => false,
-            "mqtts" | "tls" => true,
-            scheme => {
-                return Err(format!(
-                    "{scheme}:// is not spoken; use mqtt:// or mqtts://"
-                ));
-            }
+        let (wire, over_web, usual) = match url.scheme() {
+            "mqtt" | "tcp" => (Wire::Clear, false, 1883),
+            "mqtts" | "tls" => (Wire::Tls, false, 8883),
+            "ws" => (Wire::Clear, true, 80),
+            "wss" => (Wire::Tls, true, 443),
+            scheme => return Err(format!("{scheme}:// is not spoken")),
         };
         let host = url.host_str().ok_or("url names no host")?.to_owned();
         let decode = |text: &str| {
@@ -59,8 +62,9 @@ impl Mqtt {
         Ok(Self {
             broker: Broker {
                 host,
-                port: url.port().unwrap_or(if tls { 8883 } else { 1883 }),
-                tls,
+                port: url.port().unwrap_or(usual),
+                wire,
+                web: over_web.then(|| without_login(url.clone())),
                 client: match &own.clientid {
                     Some(id) => needed(&Some(id.clone()), "clientid")?,
                     None => format!("plimsoll-{}", Uuid::new_v4().simple()),
@@ -89,10 +93,13 @@ impl Mqtt {
     /// What is published about one container, by topic.
     fn about(&self, container: &Value) -> Vec<Publication> {
         let topic = self.topic_of(container);
-        let flat = Value::Object(flatten(container));
+        let mut flat = flatten(container);
+        if let Some(hass) = &self.hass {
+            hass.trim(&mut flat);
+        }
         let mut all = vec![Publication {
             topic: topic.clone(),
-            payload: flat.to_string().into_bytes(),
+            payload: Value::Object(flat).to_string().into_bytes(),
         }];
         if let Some(hass) = &self.hass {
             all.extend(hass.about(container, &topic));
@@ -146,8 +153,13 @@ impl Mqtt {
         // What the broker holds of us, by topic; only digests are kept.
         let mut held: HashMap<String, u64> = HashMap::new();
         let mut seen: Option<Vec<[u8; 16]>> = None;
+        let mut whole = Instant::now();
         loop {
             tokio::time::sleep(LOOK).await;
+            if whole.elapsed() >= EVERYTHING {
+                (seen, whole) = (None, Instant::now());
+                forget(&mut held);
+            }
             let Ok(snapshot) = app.snapshot().await else {
                 continue;
             };
@@ -178,9 +190,7 @@ impl Mqtt {
             {
                 tracing::info!(why = failure.why, "the MQTT broker is told again later");
                 // It may have forgotten everything. What is to be taken back stays known.
-                for digest in held.values_mut() {
-                    *digest = 0;
-                }
+                forget(&mut held);
                 seen = None;
                 tokio::time::sleep(AGAIN).await;
                 continue;
@@ -211,6 +221,19 @@ impl Notifier for Mqtt {
             async move { self.keep_mirroring(app, agent).await },
         ))
     }
+}
+
+/// What the broker held, without what it was: it is published again, or taken back.
+fn forget(held: &mut HashMap<String, u64>) {
+    held.values_mut().for_each(|digest| *digest = 0);
+}
+
+/// The login is said to the broker, not in the address.
+fn without_login(mut url: Url) -> Url {
+    // These fail for addresses without a host only.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url
 }
 
 fn digest(payload: &[u8]) -> u64 {

@@ -1,20 +1,32 @@
-//! The little of MQTT 3.1.1 that publishing needs: CONNECT, PUBLISH with quality 1, DISCONNECT. A
-//! client library would connect by itself, past the guard on addresses.
+//! The little of MQTT 3.1.1 that publishing needs: CONNECT, PUBLISH with quality 1, DISCONNECT. The
+//! known client connects by itself, past the guard on addresses; of the codecs that could be had
+//! apart, one is kept and brings more to build than all that is here.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
-use plimsoll_outbound::{Reach, resolve};
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
+use http::{HeaderValue, header::SEC_WEBSOCKET_PROTOCOL};
+use plimsoll_outbound::{Reach, Stream, Wire, dial};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
+    io::{AsyncReadExt, AsyncWriteExt},
     time::timeout,
 };
+use tokio_tungstenite::{
+    client_async_with_config,
+    tungstenite::{
+        Error as WebError, Message, client::IntoClientRequest, protocol::WebSocketConfig,
+    },
+};
+use tokio_util::io::{CopyToBytes, SinkWriter, StreamReader};
+use url::Url;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Messages on their way without an acknowledgement.
 const PIPELINE: usize = 32;
+/// Of a WebSocket message: a broker has only acknowledgements to say.
+const MAX_WEB_MESSAGE: usize = 64 * 1024;
 /// Seconds after which the broker may give up on us.
 const KEEP_ALIVE: u16 = 60;
 
@@ -22,7 +34,9 @@ const KEEP_ALIVE: u16 = 60;
 pub struct Broker {
     pub host: String,
     pub port: u16,
-    pub tls: bool,
+    pub wire: Wire,
+    /// The address as it is asked for, where MQTT is spoken over WebSockets.
+    pub web: Option<Url>,
     pub client: String,
     pub user: Option<String>,
     pub password: Option<SecretString>,
@@ -35,14 +49,9 @@ pub struct Publication {
     pub payload: Vec<u8>,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
-
 /// Connects, publishes all, and leaves. When it ends well the broker has everything.
 pub async fn publish(broker: &Broker, reach: Reach, all: &[Publication]) -> io::Result<()> {
-    let mut stream = timeout(PATIENCE, connect(broker, reach))
-        .await
-        .map_err(|_| slow())??;
+    let mut stream = connect(broker, reach).await?;
     timeout(PATIENCE, greet(&mut *stream, broker))
         .await
         .map_err(|_| slow())??;
@@ -61,23 +70,42 @@ fn slow() -> io::Error {
 }
 
 async fn connect(broker: &Broker, reach: Reach) -> io::Result<Box<dyn Stream>> {
-    let addresses = resolve(&broker.host, broker.port, reach).await?;
-    let stream = TcpStream::connect(&*addresses).await?;
-    stream.set_nodelay(true)?;
-    if !broker.tls {
-        return Ok(Box::new(stream));
+    let stream = dial(&broker.host, broker.port, broker.wire, reach).await?;
+    match &broker.web {
+        None => Ok(stream),
+        Some(request) => web(stream, request.clone()).await,
     }
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from(broker.host.clone()).map_err(io::Error::other)?;
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    Ok(Box::new(connector.connect(name, stream).await?))
+}
+
+/// MQTT over WebSockets (MQTT 3.1.1, section 6): its bytes in binary messages, cut anywhere.
+async fn web(stream: Box<dyn Stream>, address: Url) -> io::Result<Box<dyn Stream>> {
+    let odd = |error: WebError| io::Error::other(format!("no WebSocket: {error}"));
+    let mut request = address.as_str().into_client_request().map_err(odd)?;
+    let protocol = HeaderValue::from_static("mqtt");
+    request
+        .headers_mut()
+        .insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    let limits = WebSocketConfig::default()
+        .max_message_size(Some(MAX_WEB_MESSAGE))
+        .max_frame_size(Some(MAX_WEB_MESSAGE));
+    let opening = client_async_with_config(request, stream, Some(limits));
+    let (socket, _) = timeout(PATIENCE, opening)
+        .await
+        .map_err(|_| slow())?
+        .map_err(odd)?;
+    let (sink, source) = socket.split();
+    let reader = source.filter_map(async |message| match message {
+        Ok(Message::Binary(bytes)) => Some(Ok(bytes)),
+        // Its pings are answered by the library.
+        Ok(_) => None,
+        Err(error) => Some(Err(io::Error::other(error))),
+    });
+    let writer = sink
+        .sink_map_err(io::Error::other)
+        .with(async |bytes: Bytes| Ok::<_, io::Error>(Message::Binary(bytes)));
+    let reader = StreamReader::new(Box::pin(reader));
+    let writer = SinkWriter::new(CopyToBytes::new(Box::pin(writer)));
+    Ok(Box::new(tokio::io::join(reader, writer)))
 }
 
 async fn greet(stream: &mut dyn Stream, broker: &Broker) -> io::Result<()> {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::labels::TriggerLists;
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
     pairs
@@ -29,6 +30,11 @@ fn every_label_is_read() {
         ("dd.group", "front"),
         ("dd.trigger.include", "docker.local:minor"),
         ("dd.trigger.exclude", "slack.x"),
+        ("dd.action.include", "docker.nas"),
+        ("dd.action.exclude", "docker.local"),
+        ("dd.action.auto", "docker.nas:patch"),
+        ("dd.notification.include", "ntfy.me"),
+        ("dd.notification.exclude", "smtp.all"),
         ("dd.webhook.enabled", "false"),
         ("dd.rollback.auto", "true"),
         ("dd.rollback.window", "300000"),
@@ -57,7 +63,10 @@ fn every_label_is_read() {
             "displayName": "Web", "displayIcon": "sh:nginx",
             "displayPicture": "https://x/y.png", "linkTemplate": "https://x/${original}",
             "group": "front", "triggerInclude": "docker.local:minor",
-            "triggerExclude": "slack.x", "webhookEnabled": false,
+            "triggerExclude": "slack.x", "actionInclude": "docker.nas",
+            "actionExclude": "docker.local", "actionAuto": "docker.nas:patch",
+            "notificationInclude": "ntfy.me", "notificationExclude": "smtp.all",
+            "webhookEnabled": false,
             "rollback": {"auto": true, "windowMs": 300000, "intervalMs": 10000, "gate": false},
             "hooks": {"pre": "backup", "post": "warm", "preAbort": false, "timeoutMs": 1000},
             "stabilitySecs": 3,
@@ -79,11 +88,49 @@ fn older_names_are_read_and_the_newer_one_wins() {
     );
     let both = rules(&[("wud.tag.include", "a"), ("dd.tag.include", "b")]);
     assert_eq!(both.include_tags.as_deref(), Some("b"));
+    let none = Labels::new();
+    let set = labels(&[
+        ("wud.group", "a"),
+        ("wud.watch", "true"),
+        ("dd.watch", "true"),
+        ("wud.nonsense", "x"),
+    ]);
+    assert_eq!(UserLabels::new(&set, &none).legacy(), ["wud.group"]);
+    assert!(UserLabels::new(&set, &set).legacy().is_empty());
     let own = rules(&[
         ("dd.update.stability", "9"),
         ("plimsoll.update.stability", "2"),
     ]);
     assert_eq!(own.stability_secs, Some(2));
+}
+
+#[test]
+fn the_group_is_the_label_or_the_compose_project() {
+    let project = ("com.docker.compose.project", "shop");
+    let group = |set: &[(&str, &str)]| rules(set).group;
+    assert_eq!(group(&[project]).as_deref(), Some("shop"));
+    assert_eq!(group(&[project, ("wud.group", "b")]).as_deref(), Some("b"));
+    let all = [project, ("wud.group", "b"), ("dd.group", "a")];
+    assert_eq!(group(&all).as_deref(), Some("a"));
+    assert_eq!(group(&[]), None);
+}
+
+#[test]
+fn each_kind_of_trigger_has_lists_of_its_own() {
+    let set = rules(&[
+        ("dd.trigger.include", "a"),
+        ("dd.trigger.exclude", "b"),
+        ("dd.action.include", "c"),
+        ("dd.notification.exclude", "d"),
+    ]);
+    let lists = |lists: TriggerLists<'_>| {
+        (
+            lists.include.unwrap().to_owned(),
+            lists.exclude.unwrap().to_owned(),
+        )
+    };
+    assert_eq!(lists(set.actions()), ("c".to_owned(), "b".to_owned()));
+    assert_eq!(lists(set.notifications()), ("a".to_owned(), "d".to_owned()));
 }
 
 #[test]
@@ -178,4 +225,200 @@ fn other_managers_are_recognised() {
         UserLabels::new(&set, &Labels::new()).manager(),
         Some(Manager::Swarm)
     );
+}
+
+mod docksmith {
+    use crate::labels::{Pin, PostUpdate, ScriptPath, StepRules, VersionRules};
+
+    use super::*;
+
+    fn script(path: &str) -> Option<ScriptPath> {
+        ScriptPath::parse(path)
+    }
+
+    #[test]
+    fn every_label_is_read() {
+        let rules = rules(&[
+            ("docksmith.ignore", "1"),
+            ("docksmith.allow-latest", "yes"),
+            ("docksmith.allow-prerelease", "true"),
+            ("docksmith.version-pin-major", "true"),
+            ("docksmith.version-pin-minor", "false"),
+            ("docksmith.tag-regex", "^v?[0-9.]+$"),
+            ("docksmith.version-min", "2.0.0"),
+            ("docksmith.version-max", "3.0.0"),
+            ("docksmith.auto_rollback", "true"),
+            ("docksmith.pre-update-check", "/scripts/db/check.sh"),
+            ("docksmith.post-update", "restart:web, worker"),
+            ("docksmith.restart-after", "gluetun,vpn-helper,gluetun"),
+        ]);
+        assert_eq!(rules.problems, Vec::<String>::new());
+        let json = serde_json::to_value(&rules).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "watch": false,
+                "versions": {"allowLatest": true, "allowPrerelease": true, "pin": "major",
+                             "tagRegex": "^v?[0-9.]+$", "min": "2.0.0", "max": "3.0.0"},
+                "rollback": {"auto": true},
+                "steps": {"check": "db/check.sh", "after": {"restart": ["web", "worker"]},
+                          "restartAfter": ["gluetun", "vpn-helper"]},
+            })
+        );
+        assert_eq!(
+            serde_json::from_value::<ContainerRules>(json).unwrap(),
+            rules
+        );
+    }
+
+    #[test]
+    fn our_own_labels_win() {
+        let rules = rules(&[
+            ("dd.watch", "true"),
+            ("docksmith.ignore", "true"),
+            ("wud.tag.include", "^1"),
+            ("docksmith.tag-regex", "^2"),
+            ("dd.rollback.auto", "false"),
+            ("docksmith.auto_rollback", "true"),
+            ("dd.hook.pre", "backup"),
+            ("docksmith.pre-update-check", "check.sh"),
+            ("dd.hook.post", "warm"),
+            ("docksmith.post-update", "script:warm.sh"),
+        ]);
+        assert_eq!(rules.watch, Some(true));
+        assert_eq!(rules.include_tags.as_deref(), Some("^1"));
+        assert_eq!(rules.versions, VersionRules::default());
+        assert_eq!(rules.rollback.auto, Some(false));
+        assert_eq!(rules.steps, StepRules::default());
+    }
+
+    #[test]
+    fn the_strictest_pin_counts_and_no_is_no_answer() {
+        let pin = |set: &[(&str, &str)]| rules(set).versions.pin;
+        let (major, minor, patch) = (
+            ("docksmith.version-pin-major", "true"),
+            ("docksmith.version-pin-minor", "true"),
+            ("docksmith.version-pin-patch", "true"),
+        );
+        assert_eq!(pin(&[major]), Some(Pin::Major));
+        assert_eq!(pin(&[minor, major]), Some(Pin::Minor));
+        assert_eq!(pin(&[patch, minor, major]), Some(Pin::Patch));
+        assert_eq!(
+            rules(&[("docksmith.ignore", "false")]),
+            ContainerRules::default()
+        );
+    }
+
+    #[test]
+    fn limits_and_steps_that_cannot_be_read_are_kept_as_such() {
+        let rules = rules(&[
+            ("docksmith.ignore", "perhaps"),
+            ("docksmith.version-pin-major", "yes"),
+            ("docksmith.allow-latest", "sure"),
+            ("docksmith.auto_rollback", "2"),
+            ("docksmith.pre-update-check", "/etc/passwd"),
+            ("docksmith.post-update", "exec:rm -rf /"),
+            ("docksmith.restart-after", "a b"),
+        ]);
+        assert_eq!(rules.watch, None);
+        assert!(!rules.versions.allow_latest);
+        let unreadable = rules.versions.unreadable;
+        assert_eq!(unreadable.len(), 2, "{unreadable:?}");
+        assert!(unreadable[0].starts_with("docksmith.ignore: `perhaps` is none of true"));
+        assert!(unreadable[1].starts_with("docksmith.version-pin-major: `yes` is none of true"));
+        let steps = rules.steps;
+        assert_eq!((steps.check, steps.after), (None, None));
+        assert_eq!(steps.unreadable.len(), 3, "{:?}", steps.unreadable);
+        assert!(steps.unreadable[1].contains("never started"));
+        assert_eq!(rules.problems.len(), 7, "{:?}", rules.problems);
+    }
+
+    #[test]
+    fn scripts_stay_in_their_directory() {
+        for (text, path) in [
+            ("check.sh", "check.sh"),
+            ("./check.sh", "check.sh"),
+            ("/scripts/check.sh", "check.sh"),
+            ("/scripts/db/pre_1.2.sh", "db/pre_1.2.sh"),
+        ] {
+            assert_eq!(script(text).unwrap().as_str(), path, "{text}");
+        }
+        for text in [
+            "",
+            "/scripts/",
+            "/etc/passwd",
+            "../check.sh",
+            "/scripts/../etc/x",
+            "a/../../b",
+            "a//b",
+            "/scripts//etc/x",
+            "check.sh now",
+            "check.sh;id",
+            "$(id)",
+            "`id`",
+            "a\nb",
+            "a|b",
+            "a&b",
+            "~/x",
+            "C:\\x",
+            "ünicode.sh",
+        ] {
+            assert_eq!(script(text), None, "{text}");
+        }
+        assert_eq!(script(&"a".repeat(256)), None);
+        assert!(serde_json::from_str::<ScriptPath>("\"../x\"").is_err());
+    }
+
+    #[test]
+    fn what_follows_an_update_is_one_of_three_things() {
+        let parse = PostUpdate::parse;
+        let list = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            parse("restart:a, b"),
+            Ok(PostUpdate::Restart(list(&["a", "b"])))
+        );
+        assert_eq!(
+            parse("compose-restart:web"),
+            Ok(PostUpdate::RestartServices(list(&["web"])))
+        );
+        assert_eq!(
+            parse("script:/scripts/warm.sh"),
+            Ok(PostUpdate::Script(script("warm.sh").unwrap()))
+        );
+        for text in [
+            "",
+            "restart",
+            "restart:",
+            "restart:a;b",
+            "restart:-a",
+            "script:../x",
+            "exec:curl evil | sh",
+            "stop:a",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        let many: Vec<String> = (0..33).map(|n| format!("c{n}")).collect();
+        assert!(parse(&format!("restart:{}", many.join(","))).is_err());
+    }
+
+    #[test]
+    fn an_images_own_labels_enable_nothing() {
+        let hostile = labels(&[
+            ("docksmith.ignore", "true"),
+            ("docksmith.allow-latest", "true"),
+            ("docksmith.allow-prerelease", "true"),
+            ("docksmith.version-pin-major", "true"),
+            ("docksmith.version-pin-patch", "nonsense"),
+            ("docksmith.tag-regex", "("),
+            ("docksmith.version-min", "9.9.9"),
+            ("docksmith.version-max", "0.0.1"),
+            ("docksmith.auto_rollback", "false"),
+            ("docksmith.pre-update-check", "check.sh"),
+            ("docksmith.script", "check.sh"),
+            ("docksmith.post-update", "restart:db"),
+            ("docksmith.restart-after", "db"),
+        ]);
+        let user = UserLabels::new(&hostile, &hostile);
+        assert_eq!(user.rules(), ContainerRules::default());
+    }
 }

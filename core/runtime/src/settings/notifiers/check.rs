@@ -102,10 +102,27 @@ impl Check<'_> {
                 self.needs("KEY", text(&own.key));
                 self.needs("EVENT", Some(&own.event));
             }
-            NotifierKind::Kafka(_) => self.say(
-                "BROKERS",
-                "this build speaks no Kafka; send to the broker's HTTP bridge with an http trigger",
-            ),
+            NotifierKind::Kafka(own) => {
+                match own.brokers.as_deref() {
+                    None => self.missing("BROKERS"),
+                    Some(list) => {
+                        if let Err(problem) = brokers(list) {
+                            self.say("BROKERS", &problem);
+                        }
+                    }
+                }
+                let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+                if !(1..=249).contains(&own.topic.len()) || !own.topic.chars().all(allowed) {
+                    self.say("TOPIC", "not 1 to 249 letters, digits, `.`, `_` and `-`");
+                }
+                let login = &own.authentication;
+                if login.user.is_some() != login.password.is_some() {
+                    self.say(
+                        "AUTHENTICATION_USER",
+                        "set it and _AUTHENTICATION_PASSWORD, or neither",
+                    );
+                }
+            }
             NotifierKind::Matrix(own) => {
                 self.address("URL", own.url.as_deref(), WEB);
                 self.needs("ROOMID", own.roomid.as_deref());
@@ -113,7 +130,7 @@ impl Check<'_> {
             }
             NotifierKind::Mock(_) => {}
             NotifierKind::Mqtt(own) => {
-                let schemes = &["mqtt", "mqtts", "tcp", "tls"];
+                let schemes = &["mqtt", "mqtts", "tcp", "tls", "ws", "wss"];
                 self.address("URL", own.url.as_deref(), schemes);
                 if own.topic.is_empty() || own.topic.contains(['#', '+']) {
                     self.say("TOPIC", "a topic to publish to has no `#` or `+`");
@@ -229,6 +246,33 @@ fn text(secret: &Option<Secret>) -> Option<&str> {
     secret.as_ref().map(|secret| secret.expose_secret())
 }
 
+/// The hosts and ports of `host:port,host:port`; 9092 where there is no port. IPv6 addresses are in
+/// brackets.
+///
+/// # Errors
+/// What is wrong with the list.
+pub fn brokers(list: &str) -> Result<Vec<(String, u16)>, String> {
+    let parse = |broker: &str| {
+        let has_port = |(host, _): &(&str, &str)| !host.contains(':') || host.ends_with(']');
+        let (host, port) = match broker.rsplit_once(':').filter(has_port) {
+            Some((host, port)) => (host, port.parse().ok()),
+            None => (broker, Some(9092)),
+        };
+        let named = !host.is_empty() && !host.contains(['/', '@', ' ']);
+        let found = port.filter(|port| named && *port > 0);
+        found
+            .map(|port| (host.to_owned(), port))
+            .ok_or_else(|| "not of the form host:port,host:port".to_owned())
+    };
+    let list: Vec<&str> = list.split(',').map(str::trim).collect();
+    let named = list.into_iter().filter(|broker| !broker.is_empty());
+    let found: Vec<_> = named.map(parse).collect::<Result<_, _>>()?;
+    match found.is_empty() {
+        true => Err("it names no broker".to_owned()),
+        false => Ok(found),
+    }
+}
+
 /// Splits a command as a shell would, and does nothing else that a shell does: white space parts
 /// words, `'…'` keeps everything, `"…"` everything but `\"` and `\\`, and outside of quotes `\`
 /// keeps the next character.
@@ -274,6 +318,24 @@ pub fn words(command: &str) -> Result<Vec<String>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn brokers_are_hosts_with_ports() {
+        let parsed = brokers("one, two:1,[::1]:2,").unwrap();
+        let expected = [("one", 9092), ("two", 1), ("[::1]", 2)];
+        assert_eq!(parsed, expected.map(|(host, port)| (host.to_owned(), port)));
+        for list in [
+            "",
+            " , ",
+            "one:",
+            "one:x",
+            "one:70000",
+            "kafka://one:1",
+            ":1",
+        ] {
+            assert!(brokers(list).is_err(), "{list}");
+        }
+    }
 
     #[test]
     fn commands_are_split_by_quotes_and_nothing_is_expanded() {

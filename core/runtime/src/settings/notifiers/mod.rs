@@ -10,7 +10,7 @@ use super::leaf::{Cron, Leaf, Millis, Secret, Setting, choice};
 use super::names::{Entry, Kind, Segment};
 use super::tree::{Threshold, Triggers, sections};
 
-pub use check::{problems, words};
+pub use check::{brokers, problems, words};
 
 choice! {
     /// When messages are sent.
@@ -37,6 +37,14 @@ choice! {
 
 choice! { HttpMethod { Get => "get", Post => "post" } }
 choice! { HttpAuthType { Basic => "basic", Bearer => "bearer" } }
+choice! {
+    /// The mechanism of SASL.
+    KafkaLogin {
+        Plain => "PLAIN",
+        ScramSha256 => "SCRAM-SHA-256",
+        ScramSha512 => "SCRAM-SHA-512",
+    }
+}
 choice! { MatrixMessage { Notice => "m.notice", Text => "m.text" } }
 choice! {
     /// Which of a container's fields the broker gets.
@@ -114,7 +122,7 @@ sections! {
 
     /// A program on the worker's machine.
     pub struct Command {
-        /// The program and its arguments, quoted as in a shell; nothing is expanded and no shell is started.
+        /// The program, with its path or to be found in `PATH`, and its arguments, quoted as in a shell; nothing is expanded and no shell is started. What it leaves running is killed when it ends.
         pub cmd: Option<Secret> = None,
         /// Refused: no shell is ever started.
         pub shell: Option<String> = None,
@@ -180,9 +188,9 @@ sections! {
     }
 
     pub struct Kafka {
-        /// Brokers, `host:port`, separated by commas.
+        /// Brokers to begin with, `host:port`, separated by commas. Without a port: 9092.
         pub brokers: Option<String> = None,
-        /// The topic.
+        /// The topic. Each container is a record of its own, as JSON.
         pub topic: String = "drydock-container".to_owned(),
         /// Our name to the brokers.
         pub clientid: String = "drydock".to_owned(),
@@ -192,8 +200,8 @@ sections! {
     }
 
     pub struct KafkaAuth {
-        /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
-        pub type_: Option<String> = None,
+        /// How we log in, if `user` is set; absent, `PLAIN`, whose password can be read on the way unless `ssl` is set.
+        pub type_: Option<KafkaLogin> = None,
         /// User name.
         pub user: Option<String> = None,
         /// Password of `user`.
@@ -223,7 +231,7 @@ sections! {
     }
 
     pub struct Mqtt {
-        /// The broker: `mqtt://host:1883`, or `tcp`, and with TLS `mqtts` or `tls`. MQTT over WebSockets is not spoken.
+        /// The broker: `mqtt://host:1883`, or `tcp`, and with TLS `mqtts` or `tls`. Over WebSockets `ws://host/path`, and with TLS `wss`.
         pub url: Option<String> = None,
         /// Topics are this, the watcher and the container's name, separated by `/`.
         pub topic: String = "dd/container".to_owned(),

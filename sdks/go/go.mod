@@ -1,0 +1,3 @@
+module plimsoll/client
+
+go 1.19

@@ -1,0 +1,5 @@
+//! Docksmith's API (contract/docksmith-api.md): what its scripts and widgets ask, answered here.
+
+mod access;
+mod containers;
+mod walk;

@@ -1,0 +1,12 @@
+//! Operations against the real engine, registry and database.
+
+mod actions;
+mod compose;
+mod dependants;
+mod hooks;
+mod process;
+mod reconcile;
+mod self_update;
+mod updates;
+mod weather;
+mod world;
