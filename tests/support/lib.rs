@@ -24,6 +24,7 @@ pub mod mosquitto;
 pub mod oidc;
 pub mod oracle;
 pub mod otlp;
+pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

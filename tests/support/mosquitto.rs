@@ -1,13 +1,13 @@
 //! A real MQTT broker of its own for one test, asked with its own command line client.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::process::Stdio;
 
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use crate::certificate::Certificate;
+use crate::ports::free_port;
 use crate::process::{Process, command};
 use crate::services::shared;
 use crate::wait;
@@ -167,9 +167,4 @@ impl Mosquitto {
             .map(|(topic, payload)| (topic.to_owned(), payload.to_owned()))
             .collect()
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("it is bound").port()
 }

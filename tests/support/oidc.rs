@@ -10,8 +10,8 @@ use std::time::Duration;
 use reqwest::{Client, Response, Url, header, redirect};
 use serde_json::Value;
 
+use crate::ports::free_port;
 use crate::process::{Process, command};
-use crate::registry::free_port;
 use crate::services::workspace_root;
 use crate::wait;
 

@@ -1,6 +1,5 @@
 //! A real registry (Debian's docker-registry) of its own for one test.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::image::{Image, MANIFEST, MANIFEST_LIST, sha256};
+use crate::ports::free_port;
 use crate::process::{Process, command};
 use crate::services::shared;
 use crate::wait;
@@ -287,12 +287,4 @@ fn parse_access_line(line: &str) -> Option<Request> {
         path: path.into(),
         status,
     })
-}
-
-/// A port of 127.0.0.1 that nobody listens on at this moment.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port can be found")
-        .port()
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use crate::ports::free_port;
 use crate::process::{Process, command};
-use crate::registry::free_port;
 use crate::services::shared;
 use crate::wait;
 

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use plimsoll_support::registry::free_port;
+use plimsoll_support::ports::free_port;
 use plimsoll_worker::registry::RegistryError;
 use tokio_stream::StreamExt;
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bollard::models::{ContainerCreateBody, RestartPolicyNameEnum as Restart};
-use plimsoll_support::{contained, image::Image, oracle::End, wait};
+use plimsoll_support::{contained, image::Image, oracle::End, ports::free_port, wait};
 use plimsoll_worker::docker::{Engine, EngineAddress};
 
 use super::{Own, TIDY};
@@ -57,11 +57,6 @@ async fn told(world: &World) -> i64 {
     let sql = "SELECT count(*) FROM events WHERE type = 'dd:self-update'";
     let row = world.rows.query_one(sql, &[]).await;
     row.expect("events").get(0)
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("it has an address").port()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
