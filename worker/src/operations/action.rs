@@ -31,6 +31,17 @@ impl Program<'_> {
         let Some(id) = self.old_id() else {
             return self.fail("it has no container id").await;
         };
+        // Another operation may have stopped it, or put it aside to make it again, as one that
+        // lives in its container's namespaces. What has begun is brought to its end.
+        let first = self.before().is_none();
+        if first && !self.is_reserved {
+            match Box::pin(self.claim()).await {
+                Ok(None) => {}
+                Ok(Some(turn)) => return Ok(turn),
+                Err(StepError::Refused(why)) => return self.fail(&why).await,
+                Err(error) => return Err(error),
+            }
+        }
         let container = match self.inspect(&id).await {
             Ok(Some(container)) => container,
             Ok(None) => return self.fail("the container does not exist any more").await,
@@ -38,10 +49,9 @@ impl Program<'_> {
         };
         self.away = None;
         let (before, now) = (self.before(), sight(&container));
-        let begun = before.is_some();
         match next(action, before.as_ref(), &now) {
             // One that ends at once is seen running for a moment.
-            Next::Done if begun && action != ContainerAction::Stop && !self.settled => {
+            Next::Done if !first && action != ContainerAction::Stop && !self.settled => {
                 tokio::time::sleep(SETTLES).await;
                 self.settled = true;
                 Ok(Turn::Next)
@@ -49,11 +59,12 @@ impl Program<'_> {
             Next::Done => self.action_done(&id, &now).await,
             Next::Failed(why) => self.action_failed(&id, &why).await,
             Next::Call(call) => {
-                match self.may_act(action, &container, !begun).await {
-                    Ok(None) => {}
-                    Ok(Some(turn)) => return Ok(turn),
-                    Err(StepError::Refused(why)) => return self.fail(&why).await,
-                    Err(error) => return Err(error),
+                if first {
+                    match self.may_act(action, &container).await {
+                        Ok(()) => {}
+                        Err(StepError::Refused(why)) => return self.fail(&why).await,
+                        Err(error) => return Err(error),
+                    }
                 }
                 self.call(action, call, &id, &container, now).await
             }
@@ -66,20 +77,8 @@ impl Program<'_> {
         serde_json::from_value(evidence["before"].clone()).ok()
     }
 
-    /// Whether anything stands in the way that only a worker can see. Only before the first call:
-    /// what has begun is brought to its end.
-    async fn may_act(
-        &mut self,
-        action: ContainerAction,
-        container: &Value,
-        first: bool,
-    ) -> Result<Option<Turn>, StepError> {
-        if !first {
-            return Ok(None);
-        }
-        if let Some(turn) = self.take_turn().await? {
-            return Ok(Some(turn));
-        }
+    /// Refuses what only a worker can see.
+    async fn may_act(&self, action: ContainerAction, container: &Value) -> Result<(), StepError> {
         let actor = &self.operation.actor;
         if self.world.app.store().actor_is_barred(actor).await? {
             return Err(StepError::Refused(format!(
@@ -89,8 +88,7 @@ impl Program<'_> {
         if action != ContainerAction::Start {
             self.refuse_own_container(container)?;
         }
-        // Another operation may have reserved it as one that lives in its container's namespaces.
-        self.reserve(&[]).await
+        Ok(())
     }
 
     async fn call(

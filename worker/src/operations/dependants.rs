@@ -185,15 +185,27 @@ impl Program<'_> {
         self.refuse_missing_networks(&spec).await
     }
 
+    /// Waits for its turn and for others that work on the container, or says how the turn ends
+    /// without it.
+    pub(super) async fn claim(&mut self) -> Result<Option<Turn>, StepError> {
+        match self.take_turn().await? {
+            Some(turn) => Ok(Some(turn)),
+            None => self.reserve(&[]).await,
+        }
+    }
+
     /// Reserves the container and its dependants, or says how the turn ends without them.
-    pub(super) async fn reserve(&self, found: &[Snapshot]) -> Result<Option<Turn>, StepError> {
+    pub(super) async fn reserve(&mut self, found: &[Snapshot]) -> Result<Option<Turn>, StepError> {
         let names: Vec<String> = found.iter().map(|was| was.name().to_owned()).collect();
         let store = self.world.app.store();
         let reserved = store
             .reserve_containers(self.lease.lease(), &self.operation, &names)
             .await?;
         let why = match reserved {
-            Reservation::Held => return Ok(None),
+            Reservation::Held => {
+                self.is_reserved = true;
+                return Ok(None);
+            }
             Reservation::Outdated => "its container was made again".to_owned(),
             Reservation::HeldBy {
                 operation,
@@ -215,6 +227,28 @@ impl Program<'_> {
             after: HELD_PAUSE,
             why,
         })))
+    }
+
+    /// Whether they do what they did when they were looked at. Before the reservation, another
+    /// operation may have stopped one of them for a while.
+    pub(super) async fn is_still_so(
+        &self,
+        container: &Value,
+        dependants: &[Snapshot],
+    ) -> Result<bool, StepError> {
+        let all = dependants.iter().map(|was| &was.container);
+        for was in all.chain([container]) {
+            let now = match id_of(was) {
+                Some(id) => self.inspect(&id).await?,
+                None => None,
+            };
+            let is_so =
+                |now: Value| own_name(&now) == own_name(was) && prior_of(&now) == prior_of(was);
+            if !now.is_some_and(is_so) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn recorded(&self) -> &[Snapshot] {

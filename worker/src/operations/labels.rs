@@ -107,6 +107,9 @@ impl Program<'_> {
         if let Some(turn) = self.reserve(&dependants).await? {
             return Ok(turn);
         }
+        if !Box::pin(self.is_still_so(&container, &dependants)).await? {
+            return Ok(Turn::Next);
+        }
         let reference = self.own_reference(&container, &image_id).await?;
         let facts = self.engine_facts().await?;
         let (gate, auto_remove) = self.rules(&container, &image);

@@ -100,6 +100,9 @@ impl Program<'_> {
         if let Some(turn) = self.reserve(&dependants).await? {
             return Ok(turn);
         }
+        if !Box::pin(self.is_still_so(&container, &dependants)).await? {
+            return Ok(Turn::Next);
+        }
         let compose = self
             .compose_step(&container, &old_image, &reference, target.digest.as_deref())
             .await?;

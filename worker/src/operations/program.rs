@@ -54,6 +54,8 @@ pub(super) struct Program<'a> {
     /// As stored; updated with each write.
     pub(super) operation: Operation,
     pub(super) takeovers: u32,
+    /// Under this lease: what others do to its containers is over.
+    pub(super) is_reserved: bool,
     pub(super) snapshot: Option<Snapshot>,
     pub(super) plan: Option<Plan>,
     pub(super) gate: Option<Gate>,
@@ -137,6 +139,7 @@ impl<'a> Program<'a> {
             options,
             shutdown: context.shutdown.clone(),
             takeovers: context.job.takeovers,
+            is_reserved: false,
             snapshot: stored(operation.snapshot.as_ref())?,
             plan: stored(operation.new_spec.as_ref())?,
             gate: stored(operation.gate.as_ref())?,
@@ -249,7 +252,7 @@ impl<'a> Program<'a> {
                     self.pause(POLL).await;
                     return Ok(Turn::Next);
                 }
-                Step::Fail(cause) => return self.fail(cause.text()).await,
+                Step::Fail(cause) => return Box::pin(self.fail_if_it_is_ours(cause)).await,
                 Step::Rollback(cause) => {
                     self.flush(pending.take()).await?;
                     return self.turn_round(cause.text(), None, &view).await;
@@ -264,6 +267,20 @@ impl<'a> Program<'a> {
                 }
                 Step::Over => return Ok(Turn::End(Outcome::Done)),
             }
+        }
+    }
+
+    /// Ends an operation whose container is not there as it was when it was asked for. Another one
+    /// may have put it aside to make it again (reliability.md S17): that one is waited for, and
+    /// then the container is looked at once more.
+    async fn fail_if_it_is_ours(&mut self, cause: Cause) -> Result<Turn, StepError> {
+        if self.is_reserved {
+            return self.fail(cause.text()).await;
+        }
+        match self.claim().await {
+            Ok(turn) => Ok(turn.unwrap_or(Turn::Next)),
+            Err(StepError::Refused(why)) => self.fail(&why).await,
+            Err(error) => Err(error),
         }
     }
 

@@ -246,6 +246,42 @@ async fn an_update_of_a_dependant_waits_and_goes_on_with_the_one_that_was_made_a
     assert_eq!(now.config.unwrap().image, Some(own));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_asked_of_a_dependant_that_is_put_aside_waits_until_it_is_back() {
+    let family = Family::new().await;
+    let world = &family.world;
+    let target = world.push("1.1.0", good()).await;
+    let point = "re-create-dependant";
+    let crash = CrashPoint::new(point, Side::Before, Manner::Panic);
+    let first = world.worker_that(Some(crash.clone()));
+    let parent = world.request_update(&family.parent, &target).await;
+    wait::until_true(
+        "the worker to die with the dependant put aside",
+        wait::SOON,
+        async || crash.is_spent(),
+    )
+    .await;
+    drop(first);
+    let mut aside = None;
+    for one in family.dependants() {
+        let name = world.docker.inspect(&one.id).await.and_then(|one| one.name);
+        if name.is_some_and(|name| name != format!("/{}", one.name)) {
+            aside = Some(one);
+        }
+    }
+    let aside = aside.expect("one of them is put aside");
+    let own = world.push("2.0.0", Image::app("2.0.0")).await;
+    let child = world.request_update(aside, &own).await;
+    let _second = world.worker();
+    let row = completed(&world.rows, child.as_uuid()).await;
+    assert_eq!(row["phase"], "succeeded", "{row:#}");
+    let (end, _) = world.judged(parent).await;
+    assert_eq!(end, End::Succeeded);
+    let now = family.now(aside).await;
+    assert_eq!(now.config.unwrap().image, Some(own));
+    family.check_that_all_do_what_they_did().await;
+}
+
 async fn survives(point: &str, side: Side, image: fn() -> Image, expected: End) {
     let family = Family::new().await;
     let world = &family.world;
