@@ -23,6 +23,9 @@ use crate::{App, AppError, requests::Caller};
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
+/// When to ask again where no worker has begun yet.
+const NO_WORKER_PAUSE: Duration = Duration::from_secs(5);
+
 /// How a watch that was asked for ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchAnswer {
@@ -39,7 +42,7 @@ impl App {
     /// The answers are not older than this request.
     ///
     /// # Errors
-    /// `NotFound` when one of the containers is not known.
+    /// `NotFound` when one of the containers is not known, `Unavailable` while there is no watcher.
     pub async fn watch(
         &self,
         containers: Option<&[String]>,
@@ -74,6 +77,13 @@ impl App {
             None => {
                 for row in self.store().watchers().await? {
                     targets.insert(row.watcher, Vec::new());
+                }
+                if targets.is_empty() {
+                    return Err(AppError::Unavailable {
+                        message: "No worker has registered a watcher yet, so nothing was checked"
+                            .to_owned(),
+                        retry_after: NO_WORKER_PAUSE,
+                    });
                 }
             }
         }
