@@ -155,10 +155,17 @@ pub(crate) async fn security_alert(
     if report.summary.serious() == 0 {
         return Ok(false);
     }
+    let found = fingerprint(found);
     let subject = report.subject();
-    let occasion = format!("security:{}:{}", subject.key(), fingerprint(found));
-    let pair = (&state.identity_key, occasion.as_str());
-    let is_new = !notifications::announce(tx, &[pair]).await?.is_empty();
+    let named = |name: &str| format!("security:{name}:{found}");
+    let occasion = named(subject.key());
+    let occasions: Vec<String> = subject.names(&state.facts).into_iter().map(named).collect();
+    let pairs: Vec<_> = occasions
+        .iter()
+        .map(|occasion| (&state.identity_key, occasion.as_str()))
+        .collect();
+    let told = notifications::announce(tx, &pairs).await?;
+    let is_new = told.len() == pairs.len();
     let now = Utc::now();
     let mut container = shown(state, context, now);
     // Of the image that the alert is about, which may be the update's.

@@ -237,6 +237,16 @@ impl Subject {
         key.unwrap_or(&self.image)
     }
 
+    /// All that name the content, where it may be what the container of `facts` runs: that has the
+    /// engine's id before anybody knows its digest.
+    pub fn names<'a>(&'a self, facts: &'a ContainerFacts) -> Vec<&'a str> {
+        let mut names = vec![self.key()];
+        if self.digest.is_some() && *self == Self::running(facts) {
+            names.push(&facts.image.id);
+        }
+        names
+    }
+
     /// An image of a registry.
     pub fn of(image: &ImageRef, digest: Option<String>) -> Self {
         Self {
@@ -419,7 +429,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::container::DigestFacts;
     use crate::testing::container;
+
+    #[test]
+    fn what_runs_is_the_same_before_and_after_its_digest_is_known() {
+        let mut facts = container("app", "1.0.0").facts;
+        let known = Subject::running(&facts);
+        assert_eq!(known.names(&facts), ["sha256:old", "sha256:image"]);
+        let candidate = Subject {
+            digest: Some("sha256:new".to_owned()),
+            ..known
+        };
+        assert_eq!(candidate.names(&facts), ["sha256:new"]);
+        std::sync::Arc::make_mut(&mut facts).image.digest = DigestFacts::default();
+        assert_eq!(Subject::running(&facts).names(&facts), ["sha256:image"]);
+    }
 
     fn report() -> Vec<u8> {
         json!({
