@@ -163,7 +163,13 @@ async fn a_replica_that_is_told_to_end_finishes_what_it_began() {
         answer.to_ascii_lowercase().contains("connection: close"),
         "{answer}"
     );
-    assert!(world.api.terminate(SOON).await.success());
+    // A second signal would end it at once.
+    let ended = wait::until("the replica to end", SOON, || {
+        let status = world.api.exited();
+        async move { status }
+    })
+    .await;
+    assert!(ended.success(), "{ended}");
     // Nothing had to be cut off.
     assert!(
         asked.elapsed() < Duration::from_secs(8),
