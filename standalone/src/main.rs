@@ -43,6 +43,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let result = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .thread_stack_size(plimsoll_worker::STACK)
         .build()
         .map_err(anyhow::Error::from)
         .and_then(|runtime| runtime.block_on(run(args)));

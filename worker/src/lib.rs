@@ -44,6 +44,9 @@ use release_notes::Github;
 use scan::Tools;
 use watchers::Watcher;
 
+/// In bytes, for the threads of the runtime that a worker runs on: the update program is one future,
+/// which takes more than the usual 2 MiB where it is not optimised. What is not used costs nothing.
+pub const STACK: usize = 8 << 20;
 /// Watches of one engine that run at the same time.
 const WATCHES: usize = 2;
 
