@@ -178,8 +178,14 @@ async fn modes_say_when_and_together_with_what() {
 #[tokio::test]
 async fn a_trigger_may_want_to_hear_of_an_update_with_every_watch() {
     let service = Service::start().await;
-    let hooks = [hook(&service, "again", "ONCE", "false")];
-    let world = world_with(&service, &hooks).await;
+    let [url, once] = hook(&service, "again", "ONCE", "false");
+    let more = [
+        (url.0.as_str(), url.1.as_str()),
+        (once.0.as_str(), once.1.as_str()),
+        // No watch but those that are counted.
+        ("PLIMSOLL_WATCHER_LOCAL_WATCHATSTART", "false"),
+    ];
+    let world = world(&service, &more).await;
     let (id, name) = deploy(&world).await;
     for _ in 0..3 {
         world.watch(&id).await;
