@@ -36,6 +36,15 @@ const REFUSED: &[(&str, &str)] = &[
         "api: {extraEnv: [{name: DD_SESSION_SECRET, value: x}]}",
         "extraEnv",
     ),
+    (
+        "ingress: {enabled: true, hosts: [{host: d.example.org, docksmith: true}]}",
+        "set api.docksmith.enabled",
+    ),
+    (
+        "httpRoute: {enabled: true, parentRefs: [{name: g}], docksmithHostnames: [d.example.org]}",
+        "set api.docksmith.enabled",
+    ),
+    ("api: {docksmith: {port: 3001}}", "port"),
     ("image: {registry: ''}", "image.registry is missing"),
     ("image: {pullPolicy: Sometimes}", "pullPolicy"),
     ("imagePullSecrets: [login]", "imagePullSecrets"),
