@@ -10,7 +10,7 @@ use chrono::Utc;
 use plimsoll_domain::iso;
 use poem::{
     Response,
-    http::{StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
 };
 use poem_openapi::{
     ApiResponse, Object,
@@ -29,6 +29,9 @@ pub const NOT_LOCAL: &str = "Without a credential only this machine may ask, by 
                              DOCKSMITH_AUTH=none if something in front of Plimsoll checks who asks";
 /// What [`body`](super::body) refuses, in Docksmith's words.
 pub const BAD_BODY: &str = "invalid request body";
+
+/// Where nothing says when to ask again, in seconds.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("30");
 
 /// The operation whose errors are strings.
 const WORDED: &str = "docksmith.fixComposeMismatch";
@@ -133,7 +136,7 @@ impl<S: ErrorSet, B: Type> ApiResponse for ErrorOf<S, B> {
                     409 => "Something that is going on stands in the way",
                     413 => "The body is too large",
                     429 => "Too many requests",
-                    503 => "The database is not available",
+                    503 => "What it needs does not answer: the database, a host, a registry",
                     _ => "Failed",
                 },
                 status: Some(*status),
@@ -162,6 +165,8 @@ impl<S: ErrorSet, B: Type> ApiResponse for ErrorOf<S, B> {
 fn known(status: StatusCode) -> (StatusCode, &'static str) {
     let status = match status.as_u16() {
         400 | 401 | 403 | 404 | 405 | 409 | 413 | 429 | 503 => status,
+        // What we asked for it did not answer.
+        502 | 504 => StatusCode::SERVICE_UNAVAILABLE,
         // A locked account: too many attempts.
         423 => StatusCode::TOO_MANY_REQUESTS,
         status if status < 500 => StatusCode::BAD_REQUEST,
@@ -206,6 +211,12 @@ pub fn reword(mut response: Response, operation: &str) -> Response {
         "version": VERSION,
     });
     response.set_status(status);
+    if status == StatusCode::SERVICE_UNAVAILABLE
+        && !response.headers().contains_key(header::RETRY_AFTER)
+    {
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+    }
     response.headers_mut().remove(header::CONTENT_LENGTH);
     response.set_body(body.to_string());
     response
@@ -249,7 +260,14 @@ mod tests {
 
     #[tokio::test]
     async fn statuses_that_the_contract_does_not_know_become_its_own() {
-        for (ours, theirs) in [(422, 400), (415, 400), (428, 400), (423, 429), (502, 500)] {
+        for (ours, theirs) in [
+            (422, 400),
+            (415, 400),
+            (428, 400),
+            (423, 429),
+            (502, 503),
+            (501, 500),
+        ] {
             let status = StatusCode::from_u16(ours).unwrap();
             let (found, _) = reworded(ApiError::new(status, "x"), "").await;
             assert_eq!(found, theirs, "{ours}");

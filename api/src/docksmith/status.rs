@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use plimsoll_app::{App, AppError, Snapshot, watchers::WatcherView};
+use plimsoll_app::{App, AppError, Snapshot, watchers::WatcherView, watches::CACHE_TTL};
 use plimsoll_domain::check_status::CheckStatus;
 use poem_openapi::Object;
 use serde::Serialize;
@@ -31,6 +31,10 @@ pub struct StatusData {
     /// Between the last check and the next, such as `5m0s`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check_interval: Option<String>,
+    /// Whether containers are being checked now.
+    pub checking: bool,
+    /// How old a registry's answer may be in a check that nobody asked for, such as `2m0s`.
+    pub cache_ttl: String,
     pub containers: Vec<Item>,
     pub stacks: BTreeMap<String, StackView>,
     pub standalone_containers: Vec<Item>,
@@ -52,7 +56,7 @@ pub struct StackView {
 
 /// What is known now.
 pub async fn status(app: &App, snapshot: &Snapshot) -> Result<StatusData, AppError> {
-    let watchers = app.watchers().await?;
+    let (watchers, checking) = tokio::try_join!(app.watchers(), app.is_watching())?;
     let items = Items::new(app, snapshot).all();
     let count = |wanted: &[CheckStatus]| {
         let items = items.iter();
@@ -114,6 +118,8 @@ pub async fn status(app: &App, snapshot: &Snapshot) -> Result<StatusData, AppErr
         last_background_run: last.map(Instant),
         next_check: next.map(Instant),
         check_interval: interval(&watchers),
+        checking,
+        cache_ttl: duration(CACHE_TTL.as_secs()),
         containers: items.into_iter().map(|one| one.item).collect(),
         stacks,
         standalone_containers: standalone,
@@ -121,19 +127,23 @@ pub async fn status(app: &App, snapshot: &Snapshot) -> Result<StatusData, AppErr
     })
 }
 
-/// The shortest that a watcher waits, as Go writes durations.
+/// The shortest that a watcher waits.
 fn interval(watchers: &[WatcherView]) -> Option<String> {
     let between = |last: DateTime<Utc>, next: DateTime<Utc>| next - last;
     let shortest = watchers
         .iter()
         .filter_map(|one| Some(between(one.last_run_at?, one.next_run_at?)))
         .filter(|time| *time > TimeDelta::zero())
-        .min()?
-        .num_seconds();
-    let (hours, minutes, seconds) = (shortest / 3600, shortest / 60 % 60, shortest % 60);
-    Some(match (hours, minutes) {
+        .min()?;
+    Some(duration(shortest.num_seconds().unsigned_abs()))
+}
+
+/// As Go writes durations.
+fn duration(seconds: u64) -> String {
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
         (0, 0) => format!("{seconds}s"),
         (0, _) => format!("{minutes}m{seconds}s"),
         _ => format!("{hours}h{minutes}m{seconds}s"),
-    })
+    }
 }

@@ -25,6 +25,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// When to ask again where no worker has begun yet.
 const NO_WORKER_PAUSE: Duration = Duration::from_secs(5);
+/// How old what a registry said may be in a watch that nobody waits for.
+pub const CACHE_TTL: Duration = Duration::from_secs(120);
 
 /// How a watch that was asked for ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,11 @@ pub enum WatchAnswer {
 }
 
 impl App {
+    /// Whether a watch of any engine runs, or is about to.
+    pub async fn is_watching(&self) -> Result<bool, AppError> {
+        Ok(self.store().is_watching().await?)
+    }
+
     /// Watches everything on every watcher, or the given containers, and waits up to `patience`.
     /// The answers are not older than this request.
     ///

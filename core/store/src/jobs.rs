@@ -104,6 +104,9 @@ statements! {
                       coalesce(extract(epoch FROM now() - min(greatest(created_at, run_after))
                           FILTER (WHERE state = 'queued' AND run_after <= now())), 0)::float8
                  FROM jobs WHERE state IN ('queued', 'running') GROUP BY kind";
+    WATCHING = "SELECT EXISTS (SELECT 1 FROM jobs
+                 WHERE kind = 'watch'
+                   AND (state = 'running' OR state = 'queued' AND run_after <= now()))";
     /// How a job stands, for those who wait for one.
     STATE = "SELECT state, error FROM jobs WHERE id = $1";
 }
@@ -390,6 +393,13 @@ impl Store {
                 oldest: row.get(3),
             })
             .collect())
+    }
+
+    /// Whether a watch of any engine runs, or is about to.
+    pub async fn is_watching(&self) -> Result<bool, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(WATCHING).await?;
+        Ok(client.query_one(&statement, &[]).await?.get(0))
     }
 
     /// Forgets jobs that ended more than `age` ago.

@@ -116,6 +116,10 @@ async fn a_container_is_checked_updated_and_rolled_back_as_the_document_says() {
     );
     assert!(status["last_cache_refresh"].is_string());
     assert!(status["last_background_run"].is_string());
+    assert_eq!(
+        (&status["checking"], &status["cache_ttl"]),
+        (&json!(false), &json!("2m0s"))
+    );
     assert_eq!(status["update_order"], json!([name]));
 
     let rechecked = data(&get(&world, &format!("/container/{name}/recheck")).await);

@@ -17,6 +17,7 @@ use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream};
 use plimsoll_app::{
     AppError,
     observations::{ImageDetails, ImageKey, KnownContainer, WatchOutcome},
+    watches::CACHE_TTL,
 };
 use plimsoll_domain::{
     container::ContainerFacts,
@@ -36,8 +37,6 @@ use crate::{
     watchers::{InventoryError, Watcher},
 };
 
-/// What any worker has learnt this recently is good enough for a cycle that nobody waits for.
-const RECENT: Duration = Duration::from_secs(120);
 /// Answers that come this close after each other are written together.
 const TOGETHER: Duration = Duration::from_millis(250);
 /// Details of new candidates that are fetched at once.
@@ -115,7 +114,7 @@ pub async fn handle(
     cause: WatchCause,
 ) -> Result<(), WatchError> {
     let freshness = match asked {
-        Asked::BySchedule => Freshness::Cached { max_age: RECENT },
+        Asked::BySchedule => Freshness::Cached { max_age: CACHE_TTL },
         Asked::ByRequest => Freshness::NotOlderThan(Utc::now()),
     };
     let app = watcher.app();
