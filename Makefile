@@ -26,9 +26,10 @@ bench: services ## what it costs, against floors of the same run; SECTIONS="read
 		-p plimsoll-tests --bin plimsoll --bin plimsoll-api --bin plimsoll-worker --bin bench
 	@"$${CARGO_TARGET_DIR:-target}/release/bench" $(SECTIONS)
 
-fuzz: services ## at least 10,000 generated requests, and the property tests a hundred times over
+fuzz: services ## at least 15,000 generated requests, and the property tests a hundred times over
 	cargo build --locked --workspace --bins
 	PLIMSOLL_FUZZ_EXAMPLES=$${PLIMSOLL_FUZZ_EXAMPLES:-100} PLIMSOLL_FUZZ_CASES=10000 \
+		PLIMSOLL_FUZZ_DOCKSMITH_CASES=5000 \
 		cargo test --locked -p plimsoll-tests --test it fuzz:: -- --nocapture
 	PROPTEST_CASES=$${PROPTEST_CASES:-25600} cargo test --locked --release -p plimsoll-domain
 
