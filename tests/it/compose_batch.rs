@@ -12,16 +12,16 @@ use crate::compose::compose;
 use crate::fleet::{Fleet, PATIENCE, operation_of, text};
 use crate::replica::answer;
 
-struct Stack {
-    fleet: Fleet,
-    file: std::path::PathBuf,
-    project: String,
+pub struct Stack {
+    pub fleet: Fleet,
+    pub file: std::path::PathBuf,
+    pub project: String,
     _directory: tempfile::TempDir,
 }
 
 impl Stack {
     /// `web` comes after `db`, and `proxy` is restarted after `web`.
-    async fn up() -> Self {
+    pub async fn up() -> Self {
         let fleet = Fleet::start(1).await;
         let app = fleet.publish("app", "1.0.0", Image::app("1.0.0")).await;
         let db = fleet.publish("db", "1.0.0", Image::app("1.0.0-db")).await;
@@ -49,11 +49,11 @@ impl Stack {
         }
     }
 
-    fn name(&self, service: &str) -> String {
+    pub fn name(&self, service: &str) -> String {
         format!("{}-{service}-1", self.project)
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         std::fs::read_to_string(&self.file).unwrap()
     }
 

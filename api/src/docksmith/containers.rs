@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use plimsoll_app::{AppError, inventory::Entry, outcomes::Outcome};
+use plimsoll_app::{AppError, actions::WantedAction, inventory::Entry, outcomes::Outcome};
 use plimsoll_domain::{
-    action::ContainerAction,
+    action::{ContainerAction, StopGrace},
     explorer::removal::{ObjectKind, RemovalRequest},
-    ids::OperationId,
+    ids::{OperationGroupId, OperationId},
 };
 use poem::http::StatusCode;
 use poem_openapi::{
@@ -75,7 +75,7 @@ struct BatchRequest {
     /// Of a removal: also those that run
     #[oai(default)]
     force: bool,
-    /// Seconds; a container's own grace holds
+    /// Of a stop or restart: seconds that each may take to stop, 0 to 3600, instead of its own grace
     timeout: Option<i64>,
 }
 
@@ -92,111 +92,132 @@ struct BatchResult {
 struct BatchData {
     /// In the order in which they were named
     results: Vec<BatchResult>,
+    /// `/api/operations/group/{id}` shows all of them
     batch_group_id: String,
 }
 
-/// Who asks for what.
-struct Asked<'a> {
-    who: &'a Authorized<perm::ContainersActions>,
-    state: &'a ApiState,
-    context: &'a RequestContext,
+/// `timeout`, where it is given.
+fn grace(timeout: Option<i64>) -> Result<Option<StopGrace>, ApiError> {
+    let within = |seconds| {
+        StopGrace::from_seconds(seconds).ok_or_else(|| {
+            let most = StopGrace::LONGEST;
+            ApiError::bad_request(format!("timeout must be 0 to {most} seconds"))
+        })
+    };
+    timeout.map(within).transpose()
 }
 
-impl Asked<'_> {
-    async fn request(
-        &self,
-        name: &str,
-        action: ContainerAction,
-    ) -> Result<(Arc<Entry>, OperationId), AppError> {
-        let entry = names::container(self.who.snapshot(), name)?.clone();
-        let caller = plain_caller(self.who.principal(), self.context);
-        let app = &self.state.app;
-        let operation = app.request_action(entry.id(), action, &caller).await?;
-        Ok((entry, operation))
-    }
+async fn request(
+    who: &Authorized<perm::ContainersActions>,
+    state: &ApiState,
+    context: &RequestContext,
+    name: &str,
+    action: ContainerAction,
+    wanted: WantedAction,
+) -> Result<(Arc<Entry>, OperationId), AppError> {
+    let entry = names::container(who.snapshot(), name)?.clone();
+    let caller = plain_caller(who.principal(), context);
+    let operation = state
+        .app
+        .request_action(entry.id(), action, wanted, &caller);
+    Ok((entry, operation.await?))
+}
 
-    async fn one(
-        &self,
-        name: &str,
-        action: ContainerAction,
-    ) -> Result<Json<Envelope<ActedData>>, ErrorOf<Changes>> {
-        let (entry, operation) = self.request(name, action).await?;
-        let name = &entry.state.facts.name;
-        let done = |status: &str, message| {
-            envelope::ok(ActedData {
-                container: name.clone(),
-                status: status.to_owned(),
-                operation_id: operation.to_string(),
-                message,
-            })
+async fn one(
+    who: &Authorized<perm::ContainersActions>,
+    state: &ApiState,
+    context: &RequestContext,
+    name: &str,
+    action: ContainerAction,
+    timeout: Option<i64>,
+) -> Result<Json<Envelope<ActedData>>, ErrorOf<Changes>> {
+    let wanted = WantedAction {
+        stop_grace: grace(timeout)?,
+        batch: None,
+    };
+    let (entry, operation) = request(who, state, context, name, action, wanted).await?;
+    let name = &entry.state.facts.name;
+    let done = |status: &str, message| {
+        envelope::ok(ActedData {
+            container: name.clone(),
+            status: status.to_owned(),
+            operation_id: operation.to_string(),
+            message,
+        })
+    };
+    let participle = action.participle();
+    match state.outcome(operation, PATIENCE).await? {
+        Outcome::Succeeded { .. } => Ok(done(
+            participle,
+            format!("Container {name} {participle} successfully"),
+        )),
+        Outcome::Running => Ok(done(
+            "in_progress",
+            format!(
+                "The {} of container {name} is still running",
+                action.as_str()
+            ),
+        )),
+        Outcome::Ended(operation) => {
+            let message = format!("failed to {} container", action.as_str());
+            Err(failed(message, &operation).into())
+        }
+    }
+}
+
+/// All are asked for before any is waited for.
+async fn many(
+    who: &Authorized<perm::ContainersActions>,
+    state: &ApiState,
+    context: &RequestContext,
+    batch: BatchRequest,
+    action: ContainerAction,
+) -> Result<Json<Envelope<BatchData>>, ErrorOf<Changes>> {
+    check(&batch)?;
+    let id = OperationGroupId::generate();
+    let wanted = WantedAction {
+        stop_grace: match action {
+            ContainerAction::Start => None,
+            ContainerAction::Stop | ContainerAction::Restart => grace(batch.timeout)?,
+        },
+        batch: Some(id),
+    };
+    let mut asked = Vec::new();
+    for name in batch.containers {
+        let operation = request(who, state, context, &name, action, wanted).await;
+        asked.push((name, operation));
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let mut results = Vec::new();
+    for (container, operation) in asked {
+        let mut result = BatchResult {
+            container,
+            success: true,
+            operation_id: None,
+            error: None,
         };
-        let participle = action.participle();
-        match self.state.outcome(operation, PATIENCE).await? {
-            Outcome::Succeeded { .. } => Ok(done(
-                participle,
-                format!("Container {name} {participle} successfully"),
-            )),
-            Outcome::Running => Ok(done(
-                "in_progress",
-                format!(
-                    "The {} of container {name} is still running",
-                    action.as_str()
-                ),
-            )),
-            Outcome::Ended(operation) => {
-                let message = format!("failed to {} container", action.as_str());
-                Err(failed(message, &operation).into())
-            }
-        }
-    }
-
-    /// All are asked for before any is waited for.
-    async fn many(
-        &self,
-        request: &BatchRequest,
-        action: ContainerAction,
-    ) -> Result<Json<Envelope<BatchData>>, ErrorOf<Changes>> {
-        check(request)?;
-        let mut asked = Vec::new();
-        for name in &request.containers {
-            asked.push((name, self.request(name, action).await));
-        }
-        let deadline = Instant::now() + PATIENCE;
-        let mut results = Vec::new();
-        for (name, operation) in asked {
-            let mut result = BatchResult {
-                container: name.clone(),
-                success: true,
-                operation_id: None,
-                error: None,
-            };
-            match operation {
-                Err(error) => result.error = Some(ApiError::from(error).message.into_owned()),
-                Ok((_, operation)) => {
-                    result.operation_id = Some(operation.to_string());
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    match self.state.outcome(operation, left).await? {
-                        // What runs on is found under its id.
-                        Outcome::Succeeded { .. } | Outcome::Running => {}
-                        Outcome::Ended(operation) => {
-                            let why = operation.last_error.clone();
-                            result.error = Some(why.unwrap_or_else(|| "it failed".to_owned()));
-                        }
+        match operation {
+            Err(error) => result.error = Some(ApiError::from(error).message.into_owned()),
+            Ok((_, operation)) => {
+                result.operation_id = Some(operation.to_string());
+                let left = deadline.saturating_duration_since(Instant::now());
+                match state.outcome(operation, left).await? {
+                    // What runs on is found under its id.
+                    Outcome::Succeeded { .. } | Outcome::Running => {}
+                    Outcome::Ended(operation) => {
+                        let why = operation.last_error.clone();
+                        result.error = Some(why.unwrap_or_else(|| "it failed".to_owned()));
                     }
                 }
             }
-            result.success = result.error.is_none();
-            results.push(result);
         }
-        Ok(batch(results))
+        result.success = result.error.is_none();
+        results.push(result);
     }
-}
-
-fn batch(results: Vec<BatchResult>) -> Json<Envelope<BatchData>> {
-    envelope::ok(BatchData {
+    Ok(envelope::ok(BatchData {
         results,
-        batch_group_id: uuid::Uuid::now_v7().to_string(),
-    })
+        batch_group_id: id.to_string(),
+    }))
 }
 
 fn check(request: &BatchRequest) -> Result<(), ApiError> {
@@ -296,17 +317,12 @@ impl Containers {
         context: RequestContext,
         name: Path<String>,
     ) -> Result<Json<Envelope<ActedData>>, ErrorOf<Changes>> {
-        let asked = Asked {
-            who: &who,
-            state: &state,
-            context: &context,
-        };
-        asked.one(&name.0, ContainerAction::Start).await
+        one(&who, &state, &context, &name, ContainerAction::Start, None).await
     }
 
     /// Stop a container
     ///
-    /// With the grace that it was made with: what it writes at its end is not cut off.
+    /// With the grace that it was made with, unless `timeout` says otherwise: then it is killed.
     #[oai(
         path = "/containers/:name/stop",
         method = "post",
@@ -319,16 +335,11 @@ impl Containers {
         state: ApiState,
         context: RequestContext,
         name: Path<String>,
-        /// Seconds; read and not heeded.
-        #[allow(unused_variables)]
-        timeout: Query<Option<String>>,
+        /// Seconds that it may take to stop, 0 to 3600, instead of its own grace
+        timeout: Query<Option<i64>>,
     ) -> Result<Json<Envelope<ActedData>>, ErrorOf<Changes>> {
-        let asked = Asked {
-            who: &who,
-            state: &state,
-            context: &context,
-        };
-        asked.one(&name.0, ContainerAction::Stop).await
+        let action = ContainerAction::Stop;
+        one(&who, &state, &context, &name, action, timeout.0).await
     }
 
     /// Restart a container
@@ -346,16 +357,11 @@ impl Containers {
         state: ApiState,
         context: RequestContext,
         name: Path<String>,
-        /// Seconds; read and not heeded.
-        #[allow(unused_variables)]
-        timeout: Query<Option<String>>,
+        /// Seconds that it may take to stop, 0 to 3600, instead of its own grace
+        timeout: Query<Option<i64>>,
     ) -> Result<Json<Envelope<ActedData>>, ErrorOf<Changes>> {
-        let asked = Asked {
-            who: &who,
-            state: &state,
-            context: &context,
-        };
-        asked.one(&name.0, ContainerAction::Restart).await
+        let action = ContainerAction::Restart;
+        one(&who, &state, &context, &name, action, timeout.0).await
     }
 
     /// Remove a container
@@ -380,7 +386,7 @@ impl Containers {
         let (force, volumes) = (force.0 == Some(true), volumes.0 == Some(true));
         let (request, watcher) = removal(&who, &name.0, force, volumes)?;
         let caller = plain_caller(who.principal(), &context);
-        let removed = remove_one(&state, &caller, &request, watcher).await;
+        let removed = remove_one(&state, &caller, &request, watcher, None).await;
         let removed = removed.map_err(worded)?;
         let container = removed
             .items
@@ -408,12 +414,8 @@ impl Containers {
         context: RequestContext,
         request: body::Required<BatchRequest>,
     ) -> Result<Json<Envelope<BatchData>>, ErrorOf<Changes>> {
-        let asked = Asked {
-            who: &who,
-            state: &state,
-            context: &context,
-        };
-        asked.many(&request.0, ContainerAction::Start).await
+        let action = ContainerAction::Start;
+        many(&who, &state, &context, request.0, action).await
     }
 
     /// Stop several containers
@@ -430,12 +432,8 @@ impl Containers {
         context: RequestContext,
         request: body::Required<BatchRequest>,
     ) -> Result<Json<Envelope<BatchData>>, ErrorOf<Changes>> {
-        let asked = Asked {
-            who: &who,
-            state: &state,
-            context: &context,
-        };
-        asked.many(&request.0, ContainerAction::Stop).await
+        let action = ContainerAction::Stop;
+        many(&who, &state, &context, request.0, action).await
     }
 
     /// Restart several containers
@@ -452,12 +450,8 @@ impl Containers {
         context: RequestContext,
         request: body::Required<BatchRequest>,
     ) -> Result<Json<Envelope<BatchData>>, ErrorOf<Changes>> {
-        let asked = Asked {
-            who: &who,
-            state: &state,
-            context: &context,
-        };
-        asked.many(&request.0, ContainerAction::Restart).await
+        let action = ContainerAction::Restart;
+        many(&who, &state, &context, request.0, action).await
     }
 
     /// Remove several containers
@@ -478,10 +472,13 @@ impl Containers {
     ) -> Result<Json<Envelope<BatchData>>, ErrorOf<Changes>> {
         check(&request.0)?;
         let caller = plain_caller(who.principal(), &context);
+        let batch = OperationGroupId::generate();
         let mut results = Vec::new();
         for name in &request.0.containers {
             let removed = match removal(&who, name, request.0.force, false) {
-                Ok((request, watcher)) => remove_one(&state, &caller, &request, watcher).await,
+                Ok((request, watcher)) => {
+                    remove_one(&state, &caller, &request, watcher, Some(batch)).await
+                }
                 Err(error) => Err(error.into()),
             };
             let removed = removed.map_err(worded);
@@ -492,6 +489,9 @@ impl Containers {
                 error: removed.err().map(|error| error.message.into_owned()),
             });
         }
-        Ok(batch(results))
+        Ok(envelope::ok(BatchData {
+            results,
+            batch_group_id: batch.to_string(),
+        }))
     }
 }

@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use plimsoll_app::{
+    AppError,
     audit::AuditQuery,
-    operation_groups::NOT_FOUND as GROUP_NOT_FOUND,
-    update_operations::{HistoryFilter, NOT_FOUND, Operation, PastOperation},
+    operation_groups::{GroupKind, NOT_FOUND as GROUP_NOT_FOUND},
+    update_operations::{HistoryFilter, NOT_FOUND, Operation},
 };
-use plimsoll_domain::{
-    ids::{OperationGroupId, OperationId},
-    operation::Phase,
-};
+use plimsoll_domain::ids::{OperationGroupId, OperationId, RemovalId};
 use poem_openapi::{
     Object, OpenApi,
     param::{Path, Query},
@@ -23,6 +21,7 @@ use super::{
     Tag,
     envelope::{Envelope, now, ok},
     error::{ErrorOf, Reads, ReadsOne},
+    operations::{OperationView, as_one, together, updated},
     stages,
 };
 use crate::{
@@ -38,70 +37,6 @@ pub struct History;
 const OPERATIONS: u64 = 20;
 const ENTRIES: u64 = 100;
 const MOST: u64 = 500;
-
-/// One operation.
-#[derive(Object)]
-#[oai(rename = "Operation", skip_serializing_if_is_none)]
-pub struct OperationView {
-    id: String,
-    operation_id: String,
-    container_id: String,
-    container_name: String,
-    stack_name: Option<String>,
-    /// `update`, `rollback`, `start`, `stop`, `restart`, …
-    operation_type: String,
-    /// `validating`, `recreating`, `health_check`, `rolling_back`, `complete` or `failed`.
-    status: String,
-    old_version: Option<String>,
-    new_version: Option<String>,
-    started_at: Instant,
-    completed_at: Option<Instant>,
-    error_message: Option<String>,
-    /// Whether the container went back to what it ran before.
-    rollback_occurred: bool,
-    /// Of those that were asked for together.
-    batch_group_id: Option<String>,
-    created_at: Instant,
-    updated_at: Instant,
-    /// Which host, where there are several.
-    watcher: String,
-    /// Who asked.
-    actor: String,
-}
-
-impl From<PastOperation> for OperationView {
-    fn from(past: PastOperation) -> Self {
-        Self {
-            batch_group_id: past.group.map(|group| group.to_string()),
-            ..Self::from(past.operation)
-        }
-    }
-}
-
-impl From<Operation> for OperationView {
-    fn from(operation: Operation) -> Self {
-        Self {
-            id: operation.id.to_string(),
-            operation_id: operation.id.to_string(),
-            stack_name: operation.identity.stack().map(str::to_owned),
-            operation_type: stages::operation_type(operation.kind).to_owned(),
-            status: stages::status(operation.phase).to_owned(),
-            rollback_occurred: operation.phase == Phase::RolledBack,
-            error_message: operation.rollback_reason.or(operation.last_error),
-            container_id: operation.new_container_id.unwrap_or(operation.container_id),
-            container_name: operation.container_name,
-            old_version: operation.from_version,
-            new_version: operation.to_version,
-            started_at: Instant(operation.created_at),
-            completed_at: operation.completed_at.map(Instant),
-            batch_group_id: None,
-            created_at: Instant(operation.created_at),
-            updated_at: Instant(operation.updated_at),
-            watcher: operation.watcher.to_string(),
-            actor: operation.actor,
-        }
-    }
-}
 
 /// A page of operations, with where the next one begins beside it.
 #[derive(Object)]
@@ -242,6 +177,9 @@ impl History {
     }
 
     /// Get an operation
+    ///
+    /// By its id, or by that of several that were asked for together: then it shows how all of them
+    /// stand, and `batch_details` each.
     #[oai(
         path = "/operations/:id",
         method = "get",
@@ -255,7 +193,25 @@ impl History {
         id: Path<String>,
     ) -> Result<Json<Envelope<OperationView>>, ErrorOf<ReadsOne>> {
         let id = operation_id(&id.0)?;
-        Ok(ok(OperationView::from(state.app.get_operation(id).await?)))
+        let missing = match state.app.past_operation(id).await {
+            Err(AppError::NotFound(message)) => ApiError::not_found(message),
+            found => return Ok(ok(found?.into())),
+        };
+        let group = OperationGroupId::from_uuid(id.as_uuid());
+        let members = together(&state, group).await?;
+        let asked_for = match state.app.operation_group(group).await {
+            Ok(group) if group.kind == GroupKind::RestartContainer => vec![group.name],
+            Ok(_) | Err(AppError::NotFound(_)) => updated(&members),
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(one) = as_one(group, &members, &asked_for) {
+            return Ok(ok(one));
+        }
+        let id = RemovalId::from_uuid(id.as_uuid());
+        match state.app.removal(id).await {
+            Err(AppError::NotFound(_)) => Err(missing.into()),
+            removal => Ok(ok(removal?.into())),
+        }
     }
 
     /// Get the operations that were asked for together
@@ -272,16 +228,14 @@ impl History {
         id: Path<String>,
     ) -> Result<Json<Envelope<OperationGroupData>>, ErrorOf<ReadsOne>> {
         let id: OperationGroupId = id
+            .strip_prefix("op_")
+            .unwrap_or(&id)
             .parse()
             .map_err(|_| ApiError::not_found(GROUP_NOT_FOUND))?;
-        let group = state.app.operation_group(id).await?;
-        let of = |operation| {
-            OperationView::from(PastOperation {
-                operation,
-                group: Some(id),
-            })
-        };
-        let operations: Vec<OperationView> = group.members.into_iter().map(of).collect();
+        let operations = together(&state, id).await?;
+        if operations.is_empty() {
+            return Err(ApiError::not_found(GROUP_NOT_FOUND).into());
+        }
         Ok(ok(OperationGroupData {
             count: operations.len() as u64,
             operations,

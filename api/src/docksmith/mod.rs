@@ -37,6 +37,7 @@ pub mod inspections;
 pub mod items;
 pub mod labels;
 pub mod names;
+pub mod operations;
 pub mod registry_tags;
 pub mod removals;
 pub mod restarts;

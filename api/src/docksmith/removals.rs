@@ -11,9 +11,12 @@ use plimsoll_app::{
     removals::{Item, ItemState, Removal},
     requests::Caller,
 };
-use plimsoll_domain::explorer::{
-    LabelFilter,
-    removal::{ObjectKind, RemovalRequest},
+use plimsoll_domain::{
+    explorer::{
+        LabelFilter,
+        removal::{ObjectKind, RemovalRequest},
+    },
+    ids::OperationGroupId,
 };
 use poem::http::StatusCode;
 use poem_openapi::{
@@ -80,15 +83,16 @@ struct SystemPrunedData {
 /// Removes one object from the one local engine that has it.
 ///
 /// # Errors
-/// 404; 409 with the reason where it stays; 500 when it is not over in time, which does not end it.
+/// 404; 409 with the reason where it stays; 503 when it is not over in time, which does not end it.
 pub(super) async fn remove_one(
     state: &ApiState,
     caller: &Caller<'_>,
     request: &RemovalRequest,
     watcher: Option<String>,
+    batch: Option<OperationGroupId>,
 ) -> Result<Removal, ApiError> {
     let engines = local(watcher);
-    let accepted = state.app.request_removal(request, &engines, caller);
+    let accepted = state.app.request_removal(request, &engines, batch, caller);
     let accepted = accepted.await?;
     match state.removal_outcome(accepted, PATIENCE).await? {
         Some(removal) => {
@@ -132,7 +136,7 @@ impl One<'_> {
             force: false,
             volumes: false,
         };
-        let removal = remove_one(self.state, &caller, &request, self.watcher).await?;
+        let removal = remove_one(self.state, &caller, &request, self.watcher, None).await?;
         let mut what = kind.as_str().to_owned();
         what[..1].make_ascii_uppercase();
         Ok(envelope::ok(RemovedData {
@@ -196,7 +200,7 @@ impl Prune<'_> {
         for name in names {
             let app = &self.state.app;
             let engine = local(Some(name));
-            let accepted = app.request_removal(&request, &engine, &caller);
+            let accepted = app.request_removal(&request, &engine, None, &caller);
             let accepted = accepted.await?;
             let left = deadline.saturating_duration_since(Instant::now());
             let Some(removal) = self.state.removal_outcome(accepted, left).await? else {

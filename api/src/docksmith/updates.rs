@@ -3,6 +3,7 @@
 use plimsoll_app::{
     AppError,
     requests::Caller,
+    update_operations::PastOperation,
     updates::{UpdateOrigin, WantedUpdate},
 };
 use plimsoll_domain::{
@@ -242,23 +243,28 @@ async fn roll_back(
     }
 }
 
-/// An operation, or the members of a group, with their containers' names.
+/// An operation, or those that were asked for together, with their containers' names.
 async fn members(state: &ApiState, id: &str) -> Result<Vec<(OperationId, String)>, ApiError> {
     let operation = operation_id(id)?;
-    match state.app.get_operation(operation).await {
-        Ok(operation) => Ok(vec![(operation.id, operation.container_name)]),
-        Err(AppError::NotFound(message)) => {
-            let group = OperationGroupId::from_uuid(operation.as_uuid());
-            match state.app.operation_group(group).await {
-                Ok(group) => Ok(group
-                    .members
-                    .into_iter()
-                    .map(|member| (member.id, member.container_name))
-                    .collect()),
-                Err(AppError::NotFound(_)) => Err(ApiError::not_found(message)),
-                Err(error) => Err(error.into()),
-            }
+    let missing = match state.app.get_operation(operation).await {
+        Err(AppError::NotFound(message)) => ApiError::not_found(message),
+        found => {
+            let found = found?;
+            return Ok(vec![(found.id, found.container_name)]);
         }
-        Err(error) => Err(error.into()),
+    };
+    let group = OperationGroupId::from_uuid(operation.as_uuid());
+    let together = state.app.operations_together(group).await?;
+    if together.is_empty() {
+        return Err(missing);
     }
+    // Restarts of what follows the updated ones leave nothing to go back from.
+    let is_restart = |past: &PastOperation| past.operation.kind.action().is_some();
+    let all_restarts = together.iter().all(is_restart);
+    let undone = together
+        .into_iter()
+        .filter(|past| all_restarts || !is_restart(past));
+    Ok(undone
+        .map(|past| (past.operation.id, past.operation.container_name))
+        .collect())
 }

@@ -1,4 +1,4 @@
-use plimsoll_app::{AppError, outcomes::Outcome};
+use plimsoll_app::{AppError, actions::WantedAction, outcomes::Outcome};
 use plimsoll_domain::action::ContainerAction;
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
@@ -222,7 +222,10 @@ impl Asked<'_> {
         let target = format!("POST /containers/{id}/{}", action.as_str());
         let key = text(&self.key);
         let caller = caller(self.who.principal(), self.context, key, &target, "")?;
-        let operation = state.app.request_action(id, action, &caller).await?;
+        let operation = state
+            .app
+            .request_action(id, action, WantedAction::default(), &caller)
+            .await?;
         match state.outcome(operation, preference.patience).await? {
             Outcome::Succeeded { container, .. } => Ok(ActionAnswer::Done(
                 Json(ContainerActed {

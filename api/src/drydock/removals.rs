@@ -279,7 +279,7 @@ impl Asked<'_> {
         let preference = Preference::parse(self.prefer.as_deref());
         let engines = engines(self.watcher, self.agent);
         let caller = plain_caller(self.who.principal(), self.context);
-        let accepted = state.app.request_removal(&request, &engines, &caller);
+        let accepted = state.app.request_removal(&request, &engines, None, &caller);
         let accepted = accepted.await?;
         let outcome = state.removal_outcome(accepted, preference.patience).await?;
         Ok(match outcome {

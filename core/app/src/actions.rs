@@ -1,16 +1,29 @@
 //! Starting, stopping and restarting containers (contract/drydock-container-api.md).
 
 use plimsoll_domain::{
-    access::Scope, action::ContainerAction, container::ContainerState, ids::OperationId,
-    operation::OperationKind, target::is_rollback_name,
+    access::Scope,
+    action::{ContainerAction, StopGrace},
+    container::ContainerState,
+    ids::{OperationGroupId, OperationId},
+    operation::OperationKind,
+    target::is_rollback_name,
 };
-use plimsoll_store::update_operations::NewOperation;
+use plimsoll_store::{operation_inputs::OperationInput, update_operations::NewOperation};
 
 use crate::{
     App, AppError,
     requests::{Caller, Request},
     settings::Feature,
 };
+
+/// What is wanted of an action beyond the action itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WantedAction {
+    /// Of a stop or restart; `None`: what the container was made with.
+    pub stop_grace: Option<StopGrace>,
+    /// The request for several containers at once, by which all of them are found.
+    pub batch: Option<OperationGroupId>,
+}
 
 impl App {
     /// # Errors
@@ -35,6 +48,7 @@ impl App {
         &self,
         container: &str,
         action: ContainerAction,
+        wanted: WantedAction,
         caller: &Caller<'_>,
     ) -> Result<OperationId, AppError> {
         caller.authorise(Scope::ContainersActions)?;
@@ -53,7 +67,12 @@ impl App {
         }
         let image = shown_image(state);
         let request = request(state, action, &trigger, &image);
-        self.accept(request, caller).await
+        let input = OperationInput {
+            stop_grace: wanted.stop_grace,
+            batch: wanted.batch,
+            ..OperationInput::default()
+        };
+        self.accept_with(request, input, caller).await
     }
 }
 

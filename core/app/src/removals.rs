@@ -7,10 +7,10 @@ use std::time::Duration;
 use plimsoll_domain::{
     access::Scope,
     explorer::{
-        Explored, Keep,
+        Contents, Explored, Keep, Seen,
         removal::{ObjectKind, RemovalRequest, plan},
     },
-    ids::{JobId, RemovalId, WatcherRef},
+    ids::{JobId, OperationGroupId, RemovalId, WatcherRef},
     job::JobSpec,
 };
 pub use plimsoll_store::removals::{Failure, Item, ItemState, Removal};
@@ -45,7 +45,7 @@ pub struct AcceptedRemoval {
 
 impl App {
     /// Accepts a removal on the one engine that is meant: the one that has the object, or the only
-    /// one there is.
+    /// one there is. `batch`: what else was asked for at once is found by it.
     ///
     /// # Errors
     /// `Forbidden` also where deletion is switched off, `NotFound` without such an engine or, where
@@ -55,6 +55,7 @@ impl App {
         &self,
         request: &RemovalRequest,
         engines: &Engines,
+        batch: Option<OperationGroupId>,
         caller: &Caller<'_>,
     ) -> Result<AcceptedRemoval, AppError> {
         caller.authorise(Scope::ContainersDelete)?;
@@ -71,6 +72,7 @@ impl App {
             request,
             actor: caller.actor(),
             request_id: caller.request_id,
+            batch,
         };
         let what = request_name(request);
         let details = format!("asked for on {watcher}");
@@ -116,6 +118,14 @@ impl App {
         removal.ok_or_else(|| AppError::NotFound(NOT_FOUND.to_owned()))
     }
 
+    /// The removals that one request asked for.
+    pub async fn removals_together(
+        &self,
+        batch: OperationGroupId,
+    ) -> Result<Vec<Removal>, AppError> {
+        Ok(self.store().removals_of_batch(batch, STALE).await?)
+    }
+
     async fn engine_of(
         &self,
         request: &RemovalRequest,
@@ -134,11 +144,10 @@ impl App {
             return Err(which_engine(&message, &watchers));
         };
         let explored = self.explore(engines, &[*kind], caller).await?;
-        let has = |one: &Explored| plan(request, &contents(one), &Keep::default()).is_ok();
+        let has = |one: Explored| plan(request, &contents(one), &Keep::default()).is_ok();
         let mut found: Vec<WatcherRef> = explored
             .into_iter()
-            .filter(|(_, explored)| has(explored))
-            .map(|(watcher, _)| watcher)
+            .filter_map(|(watcher, explored)| has(explored).then_some(watcher))
             .collect();
         match found[..] {
             [] => Err(AppError::NotFound(missing(*kind, reference))),
@@ -278,14 +287,14 @@ fn check(request: &RemovalRequest) -> Result<(), AppError> {
 }
 
 /// As far as finding an object goes.
-fn contents(explored: &Explored) -> plimsoll_domain::explorer::Contents {
-    fn objects<T: Clone>(seen: &[plimsoll_domain::explorer::Seen<T>]) -> Vec<T> {
-        seen.iter().map(|one| one.object.clone()).collect()
+fn contents(explored: Explored) -> Contents {
+    fn objects<T>(seen: Vec<Seen<T>>) -> Vec<T> {
+        seen.into_iter().map(|one| one.object).collect()
     }
-    plimsoll_domain::explorer::Contents {
-        containers: objects(&explored.containers),
-        images: objects(&explored.images),
-        networks: objects(&explored.networks),
-        volumes: objects(&explored.volumes),
+    Contents {
+        containers: objects(explored.containers),
+        images: objects(explored.images),
+        networks: objects(explored.networks),
+        volumes: objects(explored.volumes),
     }
 }

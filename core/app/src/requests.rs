@@ -145,6 +145,9 @@ fn details(input: &OperationInput<'_>) -> Option<String> {
         let removed = change.remove().iter().map(|key| format!("without {key}"));
         return Some(set.chain(removed).collect::<Vec<_>>().join(", "));
     }
+    if let Some(grace) = input.stop_grace {
+        return Some(format!("with {} s to stop", grace.seconds()));
+    }
     input.script.map(|script| format!("checked by {script}"))
 }
 

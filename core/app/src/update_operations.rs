@@ -1,7 +1,12 @@
 //! The history of updates and rollbacks (contract/drydock-container-api.md, "Get update/rollback
 //! history").
 
-use plimsoll_domain::{access::Scope, ids::OperationId, operation::Phase, webhook};
+use plimsoll_domain::{
+    access::Scope,
+    ids::{OperationGroupId, OperationId},
+    operation::Phase,
+    webhook,
+};
 pub use plimsoll_store::update_operations::{HistoryFilter, Operation, PastOperation, WayBack};
 use plimsoll_store::{
     audit::{self, AuditStatus, NewAudit},
@@ -100,6 +105,24 @@ impl App {
     pub async fn get_operation(&self, id: OperationId) -> Result<Operation, AppError> {
         let operation = self.store().operation(id).await?;
         operation.ok_or_else(|| AppError::NotFound(NOT_FOUND.to_owned()))
+    }
+
+    /// One operation, with what finds those that were asked for with it.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn past_operation(&self, id: OperationId) -> Result<PastOperation, AppError> {
+        let operation = self.store().past_operation(id).await?;
+        operation.ok_or_else(|| AppError::NotFound(NOT_FOUND.to_owned()))
+    }
+
+    /// Those of a group, or of a request for several containers at once, in the order in which they
+    /// come; none where there is no such thing.
+    pub async fn operations_together(
+        &self,
+        id: OperationGroupId,
+    ) -> Result<Vec<PastOperation>, AppError> {
+        Ok(self.store().operations_together(id).await?)
     }
 
     /// Takes over an operation whose rollback keeps failing (reliability.md K12): no worker tries

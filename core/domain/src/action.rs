@@ -44,6 +44,26 @@ impl ContainerAction {
     }
 }
 
+/// How long a container may take to stop, in whole seconds, where whoever asks says so; otherwise
+/// what it was made with holds ([`stop_grace`](crate::spec::stop_grace)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopGrace(u16);
+
+impl StopGrace {
+    /// Nothing here waits longer for a container that was made with more, either.
+    pub const LONGEST: u16 = 60 * 60;
+
+    /// `None` for less than nothing and for more than [`Self::LONGEST`]. With 0 it is killed at once.
+    pub fn from_seconds(seconds: i64) -> Option<Self> {
+        let seconds = u16::try_from(seconds).ok()?;
+        (seconds <= Self::LONGEST).then_some(Self(seconds))
+    }
+
+    pub const fn seconds(self) -> u16 {
+        self.0
+    }
+}
+
 /// One look at the container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -117,6 +137,16 @@ mod tests {
             run,
             started_at: started_at.to_owned(),
             exit_code,
+        }
+    }
+
+    #[test]
+    fn a_grace_is_at_most_an_hour() {
+        let seconds = |given| StopGrace::from_seconds(given).map(StopGrace::seconds);
+        assert_eq!(seconds(0), Some(0));
+        assert_eq!(seconds(3600), Some(3600));
+        for bad in [-1, 3601, 70_000, i64::MIN, i64::MAX] {
+            assert_eq!(seconds(bad), None, "{bad}");
         }
     }
 

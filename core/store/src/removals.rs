@@ -5,10 +5,11 @@ use chrono::{DateTime, Utc};
 use deadpool_postgres::GenericClient;
 use plimsoll_domain::{
     explorer::removal::{ObjectKind, Planned, RemovalRequest},
-    ids::{RemovalId, WatcherRef},
+    ids::{OperationGroupId, RemovalId, WatcherRef},
 };
 use serde_json::Value;
 use tokio_postgres::Row;
+use uuid::Uuid;
 
 use crate::{Store, StoreError, Transaction, jobs::Lease, journal::FencedError};
 
@@ -42,11 +43,12 @@ macro_rules! fenced {
 }
 
 statements! {
-    INSERT = "INSERT INTO removals (id, agent, watcher, request, actor, request_id)
-              VALUES ($1, $2, $3, $4, $5, $6)";
+    INSERT = "INSERT INTO removals (id, agent, watcher, request, actor, request_id, batch)
+              VALUES ($1, $2, $3, $4, $5, $6, $7)";
     GET = "SELECT id, agent, watcher, request, actor, request_id, planned_at, completed_at, error,
-                  error_code, created_at, created_at < now() - make_interval(secs => $2)
+                  error_code, created_at, created_at < now() - make_interval(secs => $2), batch
              FROM removals WHERE id = $1";
+    OF_BATCH = "SELECT id FROM removals WHERE batch = $1 ORDER BY created_at, id";
     ITEMS = "SELECT place, kind, object_id, name, tag, size, state, reason, message
                FROM removal_items WHERE removal_id = $1 ORDER BY place";
     PLAN = concat!("UPDATE removals SET planned_at = now()
@@ -87,6 +89,8 @@ pub struct NewRemoval<'a> {
     pub request: &'a RemovalRequest,
     pub actor: &'a str,
     pub request_id: Option<&'a str>,
+    /// The request for several that it came with.
+    pub batch: Option<OperationGroupId>,
 }
 
 /// What became of an object.
@@ -158,6 +162,7 @@ pub struct Removal {
     pub created_at: DateTime<Utc>,
     /// It was asked for longer ago than the caller of [`Store::removal`] said.
     pub is_old: bool,
+    pub batch: Option<OperationGroupId>,
     pub items: Vec<Item>,
 }
 
@@ -191,6 +196,7 @@ pub async fn insert(client: &impl GenericClient, new: &NewRemoval<'_>) -> Result
                 &request,
                 &new.actor,
                 &new.request_id,
+                &new.batch.map(|batch| batch.as_uuid()),
             ],
         )
         .await?;
@@ -262,8 +268,28 @@ impl Store {
             error_code: row.get(9),
             created_at: row.get(10),
             is_old: row.get(11),
+            batch: row
+                .get::<_, Option<Uuid>>(12)
+                .map(OperationGroupId::from_uuid),
             items: items?,
         }))
+    }
+
+    /// The removals that one request asked for. `old` as in [`Self::removal`].
+    pub async fn removals_of_batch(
+        &self,
+        batch: OperationGroupId,
+        old: f64,
+    ) -> Result<Vec<Removal>, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(OF_BATCH).await?;
+        let rows = client.query(&statement, &[&batch.as_uuid()]).await?;
+        drop(client);
+        let mut removals = Vec::with_capacity(rows.len());
+        for row in rows {
+            removals.extend(self.removal(RemovalId::from_uuid(row.get(0)), old).await?);
+        }
+        Ok(removals)
     }
 
     /// Writes down what is to go, before any of it does.

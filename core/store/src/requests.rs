@@ -24,11 +24,11 @@ statements! {
             INSERT INTO update_operations (id, kind, agent, watcher, container_id, container_name,
                                            identity_key, trigger_name, from_version, to_version,
                                            target_image, target_digest, backup_id, actor, request_id,
-                                           rollback_reason, compose_file)
+                                           rollback_reason, compose_file, batch)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $23,
                     coalesce($26, (SELECT o.compose_file
                                      FROM backups b JOIN update_operations o ON o.id = b.operation_id
-                                    WHERE b.id = $13 AND o.compose_file = 'edit')))
+                                    WHERE b.id = $13 AND o.compose_file = 'edit')), $30)
         ), job AS (
             INSERT INTO jobs (id, kind, agent, watcher, spec, operation_id, traceparent, tracestate)
             VALUES ($16, 'operation', $3, $4,
@@ -41,8 +41,9 @@ statements! {
         ), event AS (
             INSERT INTO events (type, payload) VALUES ('dd:update-operation-changed', $20)
         ), input AS (
-            INSERT INTO operation_inputs (operation_id, script, labels)
-            SELECT $1, $27::text, $28::jsonb WHERE $27::text IS NOT NULL OR $28::jsonb IS NOT NULL
+            INSERT INTO operation_inputs (operation_id, script, labels, stop_grace)
+            SELECT $1, $27::text, $28::jsonb, $29::integer
+             WHERE num_nonnulls($27::text, $28::jsonb, $29::integer) > 0
         )
         INSERT INTO idempotency_keys (principal, key, request_hash, operation_id)
         SELECT $14, $21::text, $22::bytea, $1 WHERE $21::text IS NOT NULL";
@@ -189,6 +190,11 @@ impl Store {
                     &operation.compose_file.map(FileUse::as_str),
                     &request.input.script,
                     &request.input.labels.map(Json),
+                    &request
+                        .input
+                        .stop_grace
+                        .map(|grace| i32::from(grace.seconds())),
+                    &request.input.batch.map(|batch| batch.as_uuid()),
                 ],
             )
             .await?;

@@ -36,6 +36,14 @@ macro_rules! columns {
     };
 }
 
+/// The request that an operation came with: that for several containers at once, or its group's.
+macro_rules! together {
+    () => {
+        "coalesce(batch, (SELECT g.batch FROM operation_groups g WHERE g.id = group_id), group_id) \
+         AS together"
+    };
+}
+
 statements! {
     ACTIVE_ONE = "SELECT id FROM update_operations
                    WHERE agent = $1 AND watcher = $2 AND container_name = $3
@@ -43,6 +51,15 @@ statements! {
     /// With the database's time, which deadlines are judged by.
     LOAD = concat!("SELECT ", columns!(), ", clock_timestamp() FROM update_operations WHERE id = $1");
     GET = concat!("SELECT ", columns!(summary), " FROM update_operations WHERE id = $1");
+    GET_PAST = concat!("SELECT ", columns!(summary), ", ", together!(),
+                       " FROM update_operations WHERE id = $1");
+    /// Those of a group, of several that one request asked for, or of a request for several
+    /// containers at once.
+    ASKED_TOGETHER = concat!("SELECT ", columns!(summary), ", ", together!(), "
+                      FROM update_operations
+                     WHERE group_id = $1 OR batch = $1
+                        OR group_id IN (SELECT id FROM operation_groups WHERE batch = $1)
+                     ORDER BY created_at, group_id, group_place, id");
     OF_GROUP = concat!("SELECT ", columns!(summary), " FROM update_operations
                      WHERE group_id = $1 ORDER BY group_place");
     PAGE = concat!("SELECT ", columns!(summary), ", count(*) OVER () FROM update_operations
@@ -55,7 +72,7 @@ statements! {
                      OR (agent = $2 AND watcher = $3 AND container_name = $4))
                 AND kind IN ('update', 'rollback')";
     /// Of all containers, newest first, and how many there are.
-    HISTORY = concat!("SELECT ", columns!(summary), ", group_id, count(*) OVER () AS total
+    HISTORY = concat!("SELECT ", columns!(summary), ", ", together!(), ", count(*) OVER () AS total
                       FROM update_operations
                      WHERE ($1::text IS NULL OR container_name = $1)
                        AND ($2::text[] IS NULL OR kind = ANY ($2))
@@ -193,11 +210,12 @@ pub struct HistoryFilter {
     pub before: Option<(DateTime<Utc>, OperationId)>,
 }
 
-/// An operation, and the group that it was asked for with.
+/// An operation, and what finds those that were asked for with it.
 #[derive(Clone, Debug)]
 pub struct PastOperation {
     pub operation: Operation,
-    pub group: Option<OperationGroupId>,
+    /// Of the request for several, or else of its group.
+    pub together: Option<OperationGroupId>,
 }
 
 /// The newest way back of a container.
@@ -351,14 +369,29 @@ impl Store {
             )
             .await?;
         let total = rows.first().map_or(0, |row| row.get("total"));
-        let operations = rows.iter().map(|row| {
-            let group: Option<Uuid> = row.get("group_id");
-            Ok(PastOperation {
-                operation: read(row)?,
-                group: group.map(OperationGroupId::from_uuid),
-            })
-        });
-        Ok((operations.collect::<Result<_, StoreError>>()?, total))
+        Ok((rows.iter().map(past).collect::<Result<_, _>>()?, total))
+    }
+
+    /// One operation, with what finds those that were asked for with it.
+    pub async fn past_operation(
+        &self,
+        id: OperationId,
+    ) -> Result<Option<PastOperation>, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(GET_PAST).await?;
+        let row = client.query_opt(&statement, &[&id.as_uuid()]).await?;
+        row.map(|row| past(&row)).transpose()
+    }
+
+    /// Those that were asked for together, in the order in which they come.
+    pub async fn operations_together(
+        &self,
+        id: OperationGroupId,
+    ) -> Result<Vec<PastOperation>, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(ASKED_TOGETHER).await?;
+        let rows = client.query(&statement, &[&id.as_uuid()]).await?;
+        rows.iter().map(past).collect()
     }
 
     /// The newest way back of each container that has one.
@@ -425,6 +458,14 @@ impl Store {
         let statement = client.prepare_cached(EXPIRE).await?;
         Ok(client.execute(&statement, &[&seconds, &entries]).await?)
     }
+}
+
+fn past(row: &tokio_postgres::Row) -> Result<PastOperation, StoreError> {
+    let together: Option<Uuid> = row.get("together");
+    Ok(PastOperation {
+        operation: read(row)?,
+        together: together.map(OperationGroupId::from_uuid),
+    })
 }
 
 fn read(row: &tokio_postgres::Row) -> Result<Operation, StoreError> {

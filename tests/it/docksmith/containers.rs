@@ -203,6 +203,27 @@ async fn containers_and_what_hosts_have_are_answered_as_the_document_says() {
     assert_eq!(batch["results"][0]["success"], true, "{batch:#}");
     assert_eq!(batch["results"][1]["success"], false);
     assert_eq!(state(&world, &name).await, "exited");
+    // What was asked for at once is found together, and as one.
+    let operation = &batch["results"][0]["operation_id"];
+    let group = batch["batch_group_id"].as_str().unwrap();
+    let together = get(&world, &format!("/operations/group/{group}")).await;
+    assert_eq!(together["count"], 1, "{together:#}");
+    let stop = &together["operations"][0];
+    for (field, expected) in [
+        ("operation_id", operation),
+        ("batch_group_id", &json!(group)),
+        ("operation_type", &json!("stop")),
+        ("container_name", &json!(name)),
+        ("status", &json!("complete")),
+    ] {
+        assert_eq!(&stop[field], expected, "{field}: {stop:#}");
+    }
+    let one = get(&world, &format!("/operations/{group}")).await;
+    assert_eq!(one["batch_details"][0]["operation_id"], *operation);
+    assert_eq!(
+        (&one["status"], &one["dependents_affected"]),
+        (&json!("complete"), &json!([]))
+    );
     post(&world, &format!("/containers/{name}/start")).await;
 
     // Nothing of this changes anything.
@@ -218,6 +239,23 @@ async fn containers_and_what_hosts_have_are_answered_as_the_document_says() {
         (Method::DELETE, "/volumes/..%2f..%2fvar".to_owned(), 404),
         (Method::DELETE, "/containers/..%2fimages".to_owned(), 404),
         (Method::POST, "/containers/nobody/stop".to_owned(), 404),
+        (
+            Method::POST,
+            format!("/containers/{name}/stop?timeout=-1"),
+            400,
+        ),
+        (
+            Method::POST,
+            format!("/containers/{name}/stop?timeout=3601"),
+            400,
+        ),
+        (
+            Method::POST,
+            format!("/containers/{name}/restart?timeout=soon"),
+            400,
+        ),
+        (Method::GET, format!("/operations/{id}"), 404),
+        (Method::GET, format!("/operations/group/{operation}"), 404),
         (Method::POST, "/restart/stack/nothing".to_owned(), 404),
         (Method::POST, "/restart".to_owned(), 400),
         (Method::POST, "/containers/batch/remove".to_owned(), 400),
@@ -251,6 +289,40 @@ async fn containers_and_what_hosts_have_are_answered_as_the_document_says() {
         ..Default::default()
     };
     world.docker.create(&stopped, idle).await;
+    // Removals are operations too, alone and together.
+    let idle = ContainerCreateBody {
+        image: Some(reference.clone()),
+        ..Default::default()
+    };
+    let other = world.docker.name("other");
+    world.docker.create(&other, idle).await;
+    let body = Some(json!({"containers": [other, "nobody"]}));
+    let removed = ask(&world, Method::POST, "/containers/batch/remove", body).await;
+    let removed = data(removed, "batch/remove");
+    assert_eq!(removed["results"][0]["success"], true, "{removed:#}");
+    let removal = removed["results"][0]["operation_id"].as_str().unwrap();
+    let removal = get(&world, &format!("/operations/{removal}")).await;
+    assert_eq!(
+        (&removal["operation_type"], &removal["status"]),
+        (&json!("remove"), &json!("complete"))
+    );
+    assert_eq!(removal["container_name"], other.as_str());
+    assert_eq!(removal["batch_group_id"], removed["batch_group_id"]);
+    let group = removed["batch_group_id"].as_str().unwrap();
+    let together = get(&world, &format!("/operations/group/{group}")).await;
+    let names = together["operations"].as_array().unwrap().iter();
+    let shown: Vec<_> = names
+        .map(|one| (&one["container_name"], &one["status"]))
+        .collect();
+    let expected = [(json!(other), "complete"), (json!("nobody"), "failed")];
+    let expected = expected.map(|(name, status)| (name, json!(status)));
+    assert!(
+        shown
+            .iter()
+            .copied()
+            .eq(expected.iter().map(|(a, b)| (a, b))),
+        "{together:#}"
+    );
     let network = world.docker.network(&world.docker.name("unused")).await;
     let pruned = post(&world, "/prune/system").await;
     assert_eq!(pruned["containers_deleted"], 1, "{pruned:#}");
@@ -285,4 +357,42 @@ async fn containers_and_what_hosts_have_are_answered_as_the_document_says() {
     let removed = ask(&world, Method::DELETE, &format!("/images/{image_id}"), None).await;
     assert_eq!(data(removed, "image")["deleted"], json!([reference]));
     assert!(world.docker.client().inspect_image(image_id).await.is_err());
+}
+
+#[tokio::test]
+async fn a_stop_takes_as_long_as_is_asked_for() {
+    let world = World::start().await;
+    let reference = world.publish("app", &["1.0.0"]).await;
+    // Longer than the grace that it is made with, and shorter than what is asked for.
+    let ends = "trap 'sleep 2; exit 7' TERM; while :; do sleep 1 & wait $!; done";
+    let body = ContainerCreateBody {
+        image: Some(reference),
+        cmd: Some(["sh", "-c", ends].map(str::to_owned).into()),
+        stop_timeout: Some(1),
+        ..Default::default()
+    };
+    let name = world.docker.name("slow");
+    let id = world.docker.run_with(&name, body).await;
+    world.listed(&id).await;
+    let code = async || {
+        let found = world.docker.inspect(&name).await.expect("it is there");
+        found.state.and_then(|state| state.exit_code)
+    };
+    post(&world, &format!("/containers/{name}/stop")).await;
+    assert_eq!(code().await, Some(137), "its own grace holds");
+    post(&world, &format!("/containers/{name}/start")).await;
+    post(&world, &format!("/containers/{name}/stop?timeout=20")).await;
+    assert_eq!(code().await, Some(7));
+    post(&world, &format!("/containers/{name}/start")).await;
+    let body = Some(json!({"containers": [name], "timeout": 20}));
+    let stopped = ask(&world, Method::POST, "/containers/batch/stop", body).await;
+    data(stopped, "batch/stop");
+    assert_eq!(code().await, Some(7));
+    post(&world, &format!("/containers/{name}/start")).await;
+    let body = Some(json!({"containers": [name], "timeout": -1}));
+    let refused = ask(&world, Method::POST, "/containers/batch/stop", body).await;
+    assert_eq!(refused.status, 400, "{}", refused.text);
+    assert_eq!(state(&world, &name).await, "running");
+    let trail = world.get("/api/v1/audit?action=container-stop").await;
+    assert!(trail.text.contains("with 20 s to stop"), "{}", trail.text);
 }

@@ -2,4 +2,6 @@
 
 mod access;
 mod containers;
+mod registries;
+mod stacks;
 mod walk;

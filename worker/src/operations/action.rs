@@ -66,7 +66,7 @@ impl Program<'_> {
                         Err(error) => return Err(error),
                     }
                 }
-                self.call(action, call, &id, &container, now).await
+                self.call(action, call, &id, container, now).await
             }
         }
     }
@@ -96,7 +96,7 @@ impl Program<'_> {
         action: ContainerAction,
         call: Call,
         id: &ContainerId,
-        container: &Value,
+        mut container: Value,
         now: Sight,
     ) -> Result<Turn, StepError> {
         if self.calls >= MAX_CALLS {
@@ -114,6 +114,11 @@ impl Program<'_> {
         };
         self.write(None, Some(name(call)), changes, Completion::Open)
             .await?;
+        // Instead of the grace that it was made with.
+        let asked = self.world.app.store().stop_grace(self.operation.id);
+        if let Some(grace) = asked.await? {
+            container["Config"]["StopTimeout"] = grace.seconds().into();
+        }
         if !self.lease.is_held() {
             return Err(StepError::LeaseLost);
         }
@@ -121,8 +126,8 @@ impl Program<'_> {
         let called = match call {
             Call::Start => self.engine.start(id).await,
             Call::Unpause => self.engine.unpause(id).await,
-            Call::Restart => self.engine.restart(id, stop_grace(container)).await,
-            Call::Stop => match self.stop(id, container).await {
+            Call::Restart => self.engine.restart(id, stop_grace(&container)).await,
+            Call::Stop => match self.stop(id, &container).await {
                 Ok(()) => Ok(()),
                 Err(StepError::Engine(error)) => Err(error),
                 Err(other) => return Err(other),

@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::action::StopGrace;
+
 /// The state that the new container is brought into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -32,7 +34,7 @@ pub fn prior_state(inspect: &Value) -> PriorState {
 /// Docker's default.
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 /// A negative setting means "wait for ever"; nothing here waits longer than this.
-const LONGEST_GRACE: Duration = Duration::from_secs(60 * 60);
+const LONGEST_GRACE: Duration = Duration::from_secs(StopGrace::LONGEST as u64);
 
 /// How long the container may take to stop: `Config.StopTimeout`, in seconds.
 pub fn stop_grace(inspect: &Value) -> Duration {
