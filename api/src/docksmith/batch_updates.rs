@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use plimsoll_app::{
     AppError, Snapshot,
     batch_updates::{Batch, BatchMember},
+    names::named,
 };
 use plimsoll_domain::compose::FileUse;
 use poem_openapi::{Object, OpenApi, payload::Json, types::Any};
@@ -14,7 +15,6 @@ use super::{
     Tag, body,
     envelope::{self, Envelope},
     error::{BAD_BODY, Changes, ErrorOf},
-    names,
 };
 use crate::{
     ApiState,
@@ -99,7 +99,7 @@ fn member(
     name: &str,
     version: Option<String>,
 ) -> Result<BatchMember, AppError> {
-    let entry = names::container(snapshot, name)?;
+    let entry = named(&snapshot.inventory, name)?;
     let is_composed = entry.state.facts.compose.is_some();
     Ok(BatchMember {
         container: entry.id().to_owned(),

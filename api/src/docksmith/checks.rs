@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plimsoll_app::{App, AppError, watches::WatchAnswer};
+use plimsoll_app::{App, AppError, names::named, watches::WatchAnswer};
 use poem::http::StatusCode;
 use poem_openapi::{Object, OpenApi, param::Path, payload::Json};
 use serde::Serialize;
@@ -12,7 +12,6 @@ use super::{
     envelope::{Envelope, ok, raw},
     error::{Changes, ErrorOf},
     items::{Item, Items},
-    names,
 };
 use crate::{
     ApiState,
@@ -111,7 +110,7 @@ impl Checks {
         /// Its name, `name@watcher`, or its id
         name: Path<String>,
     ) -> Result<RawPayload<Envelope<Item>>, ErrorOf<Changes>> {
-        let id = names::container(who.snapshot(), &name)?.id().to_owned();
+        let id = named(&who.snapshot().inventory, &name)?.id().to_owned();
         let caller = plain_caller(who.principal(), &context);
         let ids = [id];
         finished(state.app.watch(Some(&ids), PATIENCE, &caller).await?)?;
@@ -122,7 +121,7 @@ impl Checks {
 async fn one(app: &App, id: &str) -> Result<Item, AppError> {
     let snapshot = app.snapshot().await?;
     // Gone from the engine meanwhile: the watch has noticed.
-    let entry = names::container(&snapshot, id)?;
+    let entry = named(&snapshot.inventory, id)?;
     Ok(Items::new(app, &snapshot).one(entry).item)
 }
 

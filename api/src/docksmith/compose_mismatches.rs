@@ -1,12 +1,12 @@
 //! `POST /api/fix-compose-mismatch/{name}` (contract/docksmith-api.md).
 
+use plimsoll_app::names::named;
 use poem_openapi::{Object, OpenApi, param::Path, payload::Json};
 
 use super::{
     Tag,
     envelope::{self, Envelope},
     error::{Changes, ErrorOf, WordedErrorBody},
-    names,
 };
 use crate::{
     ApiState,
@@ -45,7 +45,7 @@ impl ComposeMismatches {
         context: RequestContext,
         name: Path<String>,
     ) -> Result<Json<Envelope<FixStarted>>, ErrorOf<Changes, WordedErrorBody>> {
-        let entry = names::container(who.snapshot(), &name)?;
+        let entry = named(&who.snapshot().inventory, &name)?;
         let caller = caller(who.principal(), &context, None, "", "")?;
         let operation = state.app.request_compose_fix(entry.id(), &caller).await?;
         let container = &entry.state.facts.name;

@@ -8,6 +8,7 @@ use futures::{Stream, StreamExt, stream};
 use plimsoll_app::{
     AppError,
     container_logs::{FollowError, LogQuery, MAX_TAIL, parse_since},
+    names::named,
     queue::rpc::RemoteStream,
 };
 use poem::{Body, IntoResponse, Response, http::header};
@@ -24,7 +25,6 @@ use super::{
     Tag, envelope,
     envelope::Envelope,
     error::{ErrorOf, ReadsOne},
-    names,
 };
 use crate::{
     ApiState,
@@ -172,7 +172,7 @@ impl ContainerLogs {
         timestamps: Query<Option<bool>>,
         follow: Query<Option<bool>>,
     ) -> Result<LogsAnswer, ErrorOf<ReadsOne>> {
-        let entry = names::container(who.snapshot(), &name.0)?;
+        let entry = named(&who.snapshot().inventory, &name.0)?;
         let said = tail.0.unwrap_or_else(|| TAIL.to_string());
         let tail = match said.as_str() {
             "" => TAIL,

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use plimsoll_app::{AppError, actions::WantedAction, inventory::Entry, outcomes::Outcome};
+use plimsoll_app::{
+    AppError, actions::WantedAction, inventory::Entry, names::named, outcomes::Outcome,
+};
 use plimsoll_domain::{
     action::{ContainerAction, StopGrace},
     explorer::removal::{ObjectKind, RemovalRequest},
@@ -21,7 +23,6 @@ use super::{
     Tag, body, envelope,
     envelope::Envelope,
     error::{Changes, ErrorOf, ReadsOne},
-    names,
     removals::{PATIENCE, remove_one},
 };
 use crate::{
@@ -115,7 +116,7 @@ async fn request(
     action: ContainerAction,
     wanted: WantedAction,
 ) -> Result<(Arc<Entry>, OperationId), AppError> {
-    let entry = names::container(who.snapshot(), name)?.clone();
+    let entry = named(&who.snapshot().inventory, name)?.clone();
     let caller = plain_caller(who.principal(), context);
     let operation = state
         .app
@@ -237,7 +238,7 @@ fn removal(
     force: bool,
     volumes: bool,
 ) -> Result<(RemovalRequest, Option<String>), AppError> {
-    let (reference, watcher) = match names::container(who.snapshot(), name) {
+    let (reference, watcher) = match named(&who.snapshot().inventory, name) {
         Ok(entry) => {
             let facts = &entry.state.facts;
             if !facts.watcher.agent.is_empty() {
@@ -285,7 +286,7 @@ impl Containers {
         state: ApiState,
         name: Path<String>,
     ) -> Result<Json<Envelope<StatsData>>, ErrorOf<ReadsOne>> {
-        let entry = names::container(who.snapshot(), &name.0)?;
+        let entry = named(&who.snapshot().inventory, &name.0)?;
         let stats = state.app.container_stats(entry.id()).await?;
         let Some(now) = stats.data else {
             let message = format!("Container is not running: {}", entry.state.facts.name);

@@ -1,6 +1,7 @@
 //! A container in Docksmith's words (reference/docksmith-dokploy-dockup.md 1.2, "Containers"). Values
 //! of variables that look secret are hidden, which Docksmith does not do.
 
+use plimsoll_app::names::named;
 use std::collections::BTreeMap;
 
 use poem_openapi::{OpenApi, param::Path, types::Any};
@@ -10,7 +11,6 @@ use super::{
     Tag, envelope,
     envelope::Envelope,
     error::{ErrorOf, ReadsOne},
-    names,
 };
 use crate::{
     ApiState,
@@ -183,7 +183,7 @@ impl Inspections {
         context: RequestContext,
         name: Path<String>,
     ) -> Result<RawPayload<Envelope<Any<Value>>>, ErrorOf<ReadsOne>> {
-        let entry = names::container(who.snapshot(), &name.0)?;
+        let entry = named(&who.snapshot().inventory, &name.0)?;
         let caller = plain_caller(who.principal(), &context);
         let inspect = state.app.inspect_container(entry.id(), &caller).await?;
         Ok(envelope::raw(&shown(&inspect)))

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use plimsoll_app::{AppError, outcomes::Outcome};
+use plimsoll_app::{AppError, names::named, outcomes::Outcome};
 use plimsoll_domain::labels::{LabelChange, LabelReach};
 use poem_openapi::{Object, OpenApi, param::Path, payload::Json};
 
@@ -14,7 +14,6 @@ use super::{
     body::Required,
     envelope::{Envelope, ok},
     error::{Changes, ErrorOf, ReadsOne},
-    names,
 };
 use crate::{
     ApiState,
@@ -141,7 +140,7 @@ impl Asked<'_> {
         set: HashMap<String, String>,
         remove: BTreeSet<String>,
     ) -> Result<Json<Envelope<LabelsChanged>>, ErrorOf<Changes>> {
-        let entry = names::container(self.who.snapshot(), self.container)?;
+        let entry = named(&self.who.snapshot().inventory, self.container)?;
         let labels_modified = set.keys().chain(&remove).cloned().collect();
         let change = LabelChange::new(set.into_iter().collect(), remove)
             .map_err(|refused| AppError::Invalid(refused.to_string()))?;
@@ -198,7 +197,7 @@ impl Labels {
         state: ApiState,
         container: Path<String>,
     ) -> Result<Json<Envelope<LabelsShown>>, ErrorOf<ReadsOne>> {
-        let entry = names::container(who.snapshot(), &container)?;
+        let entry = named(&who.snapshot().inventory, &container)?;
         let found = state.app.container_labels(entry.id()).await?;
         Ok(ok(LabelsShown {
             container: found.container_name,

@@ -19,7 +19,8 @@
 //! 4. `cargo run -p plimsoll-api openapi docksmith > openapi/docksmith.json`; the authorisation
 //!    matrix (`tests/it/matrix.rs`) and `tests/it/docksmith.rs` read it.
 //!
-//! A container is named, not numbered, here: [`names::container`] finds it, or says what to do.
+//! A container is named, not numbered, here: [`named`](plimsoll_app::names::named) finds it, or says
+//! what to do.
 
 pub mod access;
 pub mod batch_updates;
@@ -36,7 +37,6 @@ pub mod history;
 pub mod inspections;
 pub mod items;
 pub mod labels;
-pub mod names;
 pub mod operations;
 pub mod registry_tags;
 pub mod removals;

@@ -3,6 +3,7 @@
 
 use plimsoll_app::{
     AppError,
+    names::named,
     operation_groups::{Group, GroupOutcome, status},
 };
 use plimsoll_domain::{ids::OperationGroupId, operation::Status};
@@ -19,7 +20,6 @@ use super::{
     envelope::Envelope,
     error::{Changes, ErrorOf},
     explorer::local,
-    names,
     removals::PATIENCE,
 };
 use crate::{
@@ -75,7 +75,7 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     async fn begin(&self, name: &str) -> Result<(String, OperationGroupId), AppError> {
-        let entry = names::container(self.who.snapshot(), name)?;
+        let entry = named(&self.who.snapshot().inventory, name)?;
         let caller = plain_caller(self.who.principal(), self.context);
         let app = &self.state.app;
         let group = app.request_restart_with_dependents(entry.id(), &caller);

@@ -2,6 +2,7 @@
 
 use plimsoll_app::{
     AppError,
+    names::named,
     scripts::{AssignedScript, Script},
 };
 use poem_openapi::{Object, OpenApi, param::Path, payload::Json};
@@ -11,7 +12,6 @@ use super::{
     body::Required,
     envelope::{Envelope, ok},
     error::{Changes, ErrorOf, Reads, ReadsOne},
-    names,
 };
 use crate::{
     ApiState,
@@ -176,7 +176,7 @@ impl Scripts {
         let container = container.ok_or_else(|| missing("container"))?;
         let script = body.script.or(body.script_path);
         let script = script.ok_or_else(|| missing("script"))?;
-        let entry = names::container(who.snapshot(), &container)?;
+        let entry = named(&who.snapshot().inventory, &container)?;
         let caller = plain_caller(who.principal(), &context);
         let assigned = state.app.assign_script(entry.id(), &script, &caller);
         Ok(ok(assigned.await?.into()))
@@ -196,7 +196,7 @@ impl Scripts {
         context: RequestContext,
         container: Path<String>,
     ) -> Result<Json<Envelope<Unassigned>>, ErrorOf<Changes>> {
-        let entry = names::container(who.snapshot(), &container)?;
+        let entry = named(&who.snapshot().inventory, &container)?;
         let caller = plain_caller(who.principal(), &context);
         state.app.unassign_script(entry.id(), &caller).await?;
         Ok(ok(Unassigned {

@@ -2,6 +2,7 @@
 
 use plimsoll_app::{
     AppError,
+    names::named,
     requests::Caller,
     update_operations::PastOperation,
     updates::{UpdateOrigin, WantedUpdate},
@@ -18,7 +19,6 @@ use super::{
     envelope::{Envelope, ok},
     error::{Changes, ErrorOf},
     history::operation_id,
-    names,
 };
 use crate::{
     ApiState,
@@ -125,7 +125,7 @@ impl Updates {
             .ok_or_else(|| ApiError::bad_request("container is required"))?;
         let version = given(version).or(given(target_version));
         let script = given(script);
-        let entry = names::container(who.snapshot(), &name)?.clone();
+        let entry = named(&who.snapshot().inventory, &name)?.clone();
         let caller = plain_caller(who.principal(), &context);
         let app = &state.app;
         let wanted = WantedUpdate {
