@@ -118,10 +118,11 @@ async fn request(
 ) -> Result<(Arc<Entry>, OperationId), AppError> {
     let entry = named(&who.snapshot().inventory, name)?.clone();
     let caller = plain_caller(who.principal(), context);
-    let operation = state
-        .app
-        .request_action(entry.id(), action, wanted, &caller);
-    Ok((entry, operation.await?))
+    let app = &state.app;
+    let operation = app
+        .request_action(entry.id(), action, wanted, &caller)
+        .await?;
+    Ok((entry, operation))
 }
 
 async fn one(

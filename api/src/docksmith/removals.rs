@@ -12,10 +12,7 @@ use plimsoll_app::{
     requests::Caller,
 };
 use plimsoll_domain::{
-    explorer::{
-        LabelFilter,
-        removal::{ObjectKind, RemovalRequest},
-    },
+    explorer::removal::{ObjectKind, RemovalRequest},
     ids::OperationGroupId,
 };
 use poem::http::StatusCode;
@@ -116,46 +113,28 @@ fn shown(item: &Item) -> String {
     item.tag.as_ref().unwrap_or(&item.name).clone()
 }
 
-struct One<'a> {
-    who: &'a Authorized<perm::ContainersDelete>,
-    state: &'a ApiState,
-    context: &'a RequestContext,
+async fn remove(
+    who: &Authorized<perm::ContainersDelete>,
+    state: &ApiState,
+    context: &RequestContext,
     watcher: Option<String>,
-}
-
-impl One<'_> {
-    async fn remove(
-        self,
-        kind: ObjectKind,
-        reference: String,
-    ) -> Result<Json<Envelope<RemovedData>>, ErrorOf<Changes>> {
-        let caller = plain_caller(self.who.principal(), self.context);
-        let request = RemovalRequest::One {
-            kind,
-            reference,
-            force: false,
-            volumes: false,
-        };
-        let removal = remove_one(self.state, &caller, &request, self.watcher, None).await?;
-        let mut what = kind.as_str().to_owned();
-        what[..1].make_ascii_uppercase();
-        Ok(envelope::ok(RemovedData {
-            message: format!("{what} removed successfully"),
-            deleted: gone(&removal).map(shown).collect(),
-        }))
-    }
-}
-
-/// What a prune is asked for.
-struct Prune<'a> {
-    who: &'a Authorized<perm::ContainersDelete>,
-    state: &'a ApiState,
-    context: &'a RequestContext,
-    target: PruneTarget,
-    all: bool,
-    volumes: bool,
-    label: Option<String>,
-    watcher: Option<String>,
+    kind: ObjectKind,
+    reference: String,
+) -> Result<Json<Envelope<RemovedData>>, ErrorOf<Changes>> {
+    let caller = plain_caller(who.principal(), context);
+    let request = RemovalRequest::One {
+        kind,
+        reference,
+        force: false,
+        volumes: false,
+    };
+    let removal = remove_one(state, &caller, &request, watcher, None).await?;
+    let mut what = kind.as_str().to_owned();
+    what[..1].make_ascii_uppercase();
+    Ok(envelope::ok(RemovedData {
+        message: format!("{what} removed successfully"),
+        deleted: gone(&removal).map(shown).collect(),
+    }))
 }
 
 /// What the prunes of all engines came to.
@@ -167,54 +146,44 @@ struct Pruned {
     running: usize,
 }
 
-impl Prune<'_> {
-    /// One engine after the other; one that fails ends it, and what is gone by then is in the trail.
-    async fn run(self) -> Result<Pruned, ApiError> {
-        let label =
-            match self.label {
-                None => None,
-                Some(text) => Some(LabelFilter::parse(&text).ok_or_else(|| {
-                    ApiError::bad_request("The label must be `key` or `key=value`")
-                })?),
-            };
-        let request = RemovalRequest::Unused {
-            kinds: self.target.kinds(self.volumes).into_iter().collect(),
-            all_images: self.all,
-            named_volumes: self.all && matches!(self.target, PruneTarget::Volumes),
-            label,
-        };
-        let caller = plain_caller(self.who.principal(), self.context);
-        let engines = local(self.watcher);
-        let watchers = self.state.app.watchers().await?.into_iter();
-        let names: Vec<String> = watchers
-            .map(|watcher| watcher.component)
-            .filter(|one| one.agent.as_ref().is_none_or(|agent| str::is_empty(agent)))
-            .map(|one| one.name)
-            .filter(|name| engines.watcher.as_ref().is_none_or(|wanted| wanted == name))
-            .collect();
-        if names.is_empty() {
-            return Err(AppError::NotFound("Watcher not found".to_owned()).into());
-        }
-        let deadline = Instant::now() + PATIENCE;
-        let mut pruned = Pruned::default();
-        for name in names {
-            let app = &self.state.app;
-            let engine = local(Some(name));
-            let accepted = app.request_removal(&request, &engine, None, &caller);
-            let accepted = accepted.await?;
-            let left = deadline.saturating_duration_since(Instant::now());
-            let Some(removal) = self.state.removal_outcome(accepted, left).await? else {
-                pruned.running += 1;
-                continue;
-            };
-            refused(&removal)?;
-            for item in gone(&removal) {
-                pruned.items.push((item.kind, shown(item)));
-                pruned.space += item.size.unwrap_or_default();
-            }
-        }
-        Ok(pruned)
+/// One engine after the other; one that fails ends it, and what is gone by then is in the trail.
+async fn prune(
+    who: &Authorized<perm::ContainersDelete>,
+    state: &ApiState,
+    context: &RequestContext,
+    watcher: Option<String>,
+    request: RemovalRequest,
+) -> Result<Pruned, ApiError> {
+    let caller = plain_caller(who.principal(), context);
+    let engines = local(watcher);
+    let watchers = state.app.watchers().await?.into_iter();
+    let names: Vec<String> = watchers
+        .map(|watcher| watcher.component)
+        .filter(|one| one.agent.as_ref().is_none_or(|agent| str::is_empty(agent)))
+        .map(|one| one.name)
+        .filter(|name| engines.watcher.as_ref().is_none_or(|wanted| wanted == name))
+        .collect();
+    if names.is_empty() {
+        return Err(AppError::NotFound("Watcher not found".to_owned()).into());
     }
+    let deadline = Instant::now() + PATIENCE;
+    let mut pruned = Pruned::default();
+    for name in names {
+        let engine = local(Some(name));
+        let accepted = state.app.request_removal(&request, &engine, None, &caller);
+        let accepted = accepted.await?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Some(removal) = state.removal_outcome(accepted, left).await? else {
+            pruned.running += 1;
+            continue;
+        };
+        refused(&removal)?;
+        for item in gone(&removal) {
+            pruned.items.push((item.kind, shown(item)));
+            pruned.space += item.size.unwrap_or_default();
+        }
+    }
+    Ok(pruned)
 }
 
 impl Pruned {
@@ -261,13 +230,7 @@ impl Removals {
         force: Query<Option<String>>,
         watcher: Query<Option<String>>,
     ) -> Result<Json<Envelope<RemovedData>>, ErrorOf<Changes>> {
-        let one = One {
-            who: &who,
-            state: &state,
-            context: &context,
-            watcher: watcher.0,
-        };
-        one.remove(ObjectKind::Image, id.0).await
+        remove(&who, &state, &context, watcher.0, ObjectKind::Image, id.0).await
     }
 
     /// Remove a network
@@ -285,13 +248,7 @@ impl Removals {
         id: Path<String>,
         watcher: Query<Option<String>>,
     ) -> Result<Json<Envelope<RemovedData>>, ErrorOf<Changes>> {
-        let one = One {
-            who: &who,
-            state: &state,
-            context: &context,
-            watcher: watcher.0,
-        };
-        one.remove(ObjectKind::Network, id.0).await
+        remove(&who, &state, &context, watcher.0, ObjectKind::Network, id.0).await
     }
 
     /// Remove a volume
@@ -314,13 +271,15 @@ impl Removals {
         force: Query<Option<String>>,
         watcher: Query<Option<String>>,
     ) -> Result<Json<Envelope<RemovedData>>, ErrorOf<Changes>> {
-        let one = One {
-            who: &who,
-            state: &state,
-            context: &context,
-            watcher: watcher.0,
-        };
-        one.remove(ObjectKind::Volume, name.0).await
+        remove(
+            &who,
+            &state,
+            &context,
+            watcher.0,
+            ObjectKind::Volume,
+            name.0,
+        )
+        .await
     }
 
     /// Remove stopped containers
@@ -339,17 +298,9 @@ impl Removals {
         label: Query<Option<String>>,
         watcher: Query<Option<String>>,
     ) -> Result<Json<Envelope<PrunedData>>, ErrorOf<Changes>> {
-        let prune = Prune {
-            who: &who,
-            state: &state,
-            context: &context,
-            target: PruneTarget::Containers,
-            all: false,
-            volumes: false,
-            label: label.0,
-            watcher: watcher.0,
-        };
-        Ok(envelope::ok(prune.run().await?.of("containers")))
+        let request = PruneTarget::Containers.request(None, None, label.0.as_deref())?;
+        let pruned = prune(&who, &state, &context, watcher.0, request).await?;
+        Ok(envelope::ok(pruned.of("containers")))
     }
 
     /// Remove unused images
@@ -372,17 +323,9 @@ impl Removals {
         label: Query<Option<String>>,
         watcher: Query<Option<String>>,
     ) -> Result<Json<Envelope<PrunedData>>, ErrorOf<Changes>> {
-        let prune = Prune {
-            who: &who,
-            state: &state,
-            context: &context,
-            target: PruneTarget::Images,
-            all: all.0 == Some(true),
-            volumes: false,
-            label: label.0,
-            watcher: watcher.0,
-        };
-        Ok(envelope::ok(prune.run().await?.of("images")))
+        let request = PruneTarget::Images.request(all.0, None, label.0.as_deref())?;
+        let pruned = prune(&who, &state, &context, watcher.0, request).await?;
+        Ok(envelope::ok(pruned.of("images")))
     }
 
     /// Remove unused networks
@@ -401,17 +344,9 @@ impl Removals {
         label: Query<Option<String>>,
         watcher: Query<Option<String>>,
     ) -> Result<Json<Envelope<PrunedData>>, ErrorOf<Changes>> {
-        let prune = Prune {
-            who: &who,
-            state: &state,
-            context: &context,
-            target: PruneTarget::Networks,
-            all: false,
-            volumes: false,
-            label: label.0,
-            watcher: watcher.0,
-        };
-        Ok(envelope::ok(prune.run().await?.of("networks")))
+        let request = PruneTarget::Networks.request(None, None, label.0.as_deref())?;
+        let pruned = prune(&who, &state, &context, watcher.0, request).await?;
+        Ok(envelope::ok(pruned.of("networks")))
     }
 
     /// Remove unused volumes
@@ -434,17 +369,9 @@ impl Removals {
         label: Query<Option<String>>,
         watcher: Query<Option<String>>,
     ) -> Result<Json<Envelope<PrunedData>>, ErrorOf<Changes>> {
-        let prune = Prune {
-            who: &who,
-            state: &state,
-            context: &context,
-            target: PruneTarget::Volumes,
-            all: all.0 == Some(true),
-            volumes: false,
-            label: label.0,
-            watcher: watcher.0,
-        };
-        Ok(envelope::ok(prune.run().await?.of("volumes")))
+        let request = PruneTarget::Volumes.request(all.0, None, label.0.as_deref())?;
+        let pruned = prune(&who, &state, &context, watcher.0, request).await?;
+        Ok(envelope::ok(pruned.of("volumes")))
     }
 
     /// Remove all unused resources
@@ -469,17 +396,8 @@ impl Removals {
         label: Query<Option<String>>,
         watcher: Query<Option<String>>,
     ) -> Result<Json<Envelope<SystemPrunedData>>, ErrorOf<Changes>> {
-        let prune = Prune {
-            who: &who,
-            state: &state,
-            context: &context,
-            target: PruneTarget::System,
-            all: all.0 == Some(true),
-            volumes: volumes.0 == Some(true),
-            label: label.0,
-            watcher: watcher.0,
-        };
-        let pruned = prune.run().await?;
+        let request = PruneTarget::System.request(all.0, volumes.0, label.0.as_deref())?;
+        let pruned = prune(&who, &state, &context, watcher.0, request).await?;
         let total = pruned.items.len();
         Ok(envelope::ok(SystemPrunedData {
             message: pruned.message(format!("System prune completed: {total} items removed")),

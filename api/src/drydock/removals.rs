@@ -1,5 +1,7 @@
 //! Removing images, networks, volumes and containers from engines: one, or what nobody uses.
 
+use std::collections::BTreeSet;
+
 use plimsoll_app::removals::{AMBIGUOUS, ItemState, NO_OBJECT, Removal};
 use plimsoll_domain::{
     explorer::{
@@ -72,17 +74,39 @@ pub enum PruneTarget {
 }
 
 impl PruneTarget {
-    pub fn kinds(self, volumes: bool) -> Vec<ObjectKind> {
-        match self {
-            Self::Containers => vec![ObjectKind::Container],
-            Self::Images => vec![ObjectKind::Image],
-            Self::Networks => vec![ObjectKind::Network],
-            Self::Volumes => vec![ObjectKind::Volume],
+    /// `all`: also images with a tag, and of [`Self::Volumes`] those with a name. `volumes`: of
+    /// [`Self::System`] anonymous ones, too. `label`: `key` or `key=value`, without which nothing
+    /// goes.
+    ///
+    /// # Errors
+    /// 400 for a label without a key.
+    pub fn request(
+        self,
+        all: Option<bool>,
+        volumes: Option<bool>,
+        label: Option<&str>,
+    ) -> Result<RemovalRequest, ApiError> {
+        let kinds = match self {
+            Self::Containers => BTreeSet::from([ObjectKind::Container]),
+            Self::Images => BTreeSet::from([ObjectKind::Image]),
+            Self::Networks => BTreeSet::from([ObjectKind::Network]),
+            Self::Volumes => BTreeSet::from([ObjectKind::Volume]),
             Self::System => ObjectKind::ALL
                 .into_iter()
-                .filter(|kind| volumes || *kind != ObjectKind::Volume)
+                .filter(|kind| volumes == Some(true) || *kind != ObjectKind::Volume)
                 .collect(),
-        }
+        };
+        let parse = |text| {
+            LabelFilter::parse(text)
+                .ok_or_else(|| ApiError::bad_request("A label is `key` or `key=value`"))
+        };
+        let all = all == Some(true);
+        Ok(RemovalRequest::Unused {
+            named_volumes: all && matches!(self, Self::Volumes),
+            all_images: all,
+            kinds,
+            label: label.map(parse).transpose()?,
+        })
     }
 }
 
@@ -514,21 +538,7 @@ impl Removals {
         #[oai(name = "Prefer")]
         prefer: Header<Option<String>>,
     ) -> Result<RemovalAnswer, ErrorOf<ConfirmedChanges>> {
-        let label = match text(&label.0) {
-            None => None,
-            Some(text) => Some(
-                LabelFilter::parse(text)
-                    .ok_or_else(|| ApiError::bad_request("A label begins with a key"))?,
-            ),
-        };
-        let kinds = what.0.kinds(volumes.0 == Some(true));
-        let all = all.0 == Some(true);
-        let request = RemovalRequest::Unused {
-            named_volumes: all && matches!(what.0, PruneTarget::Volumes),
-            all_images: all,
-            kinds: kinds.into_iter().collect(),
-            label,
-        };
+        let request = what.0.request(all.0, volumes.0, text(&label.0))?;
         let asked = Asked {
             who: &who,
             state: &state,
