@@ -19,7 +19,7 @@ use super::{
 use crate::{
     ApiState,
     auth::{Authorized, perm},
-    drydock::{operations::plain_caller, raw::RawPayload},
+    drydock::{explorer::views, operations::plain_caller, raw::RawPayload},
     middleware::context::RequestContext,
 };
 
@@ -202,14 +202,6 @@ fn all<T, V>(
         shown.extend(views(&watcher, pick(explored), &view));
     }
     shown
-}
-
-fn views<T, V>(
-    watcher: &WatcherRef,
-    seen: Vec<Seen<T>>,
-    view: impl Fn(&WatcherRef, Seen<T>) -> V,
-) -> Vec<V> {
-    seen.into_iter().map(|one| view(watcher, one)).collect()
 }
 
 async fn explored(

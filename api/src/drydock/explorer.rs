@@ -429,7 +429,8 @@ impl Explorer {
     }
 }
 
-fn views<T, V>(
+/// What the dialect shows of what one engine has.
+pub fn views<T, V>(
     watcher: &WatcherRef,
     seen: Vec<Seen<T>>,
     view: impl Fn(&WatcherRef, Seen<T>) -> V,
