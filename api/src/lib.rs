@@ -10,6 +10,7 @@ pub mod drydock;
 pub mod edge;
 mod heads;
 mod health;
+mod json_body;
 mod metrics;
 pub mod middleware;
 pub mod openapi;
