@@ -67,52 +67,56 @@ struct RestartStarted {
     batch_group_id: String,
 }
 
-struct Asked<'a> {
-    who: &'a Authorized<perm::ContainersActions>,
-    state: &'a ApiState,
-    context: &'a RequestContext,
+async fn begin(
+    who: &Authorized<perm::ContainersActions>,
+    state: &ApiState,
+    context: &RequestContext,
+    name: &str,
+) -> Result<(String, OperationGroupId), AppError> {
+    let entry = named(&who.snapshot().inventory, name)?;
+    let caller = plain_caller(who.principal(), context);
+    let group = state
+        .app
+        .request_restart_with_dependents(entry.id(), &caller)
+        .await?;
+    Ok((entry.state.facts.name.clone(), group))
 }
 
-impl Asked<'_> {
-    async fn begin(&self, name: &str) -> Result<(String, OperationGroupId), AppError> {
-        let entry = named(&self.who.snapshot().inventory, name)?;
-        let caller = plain_caller(self.who.principal(), self.context);
-        let app = &self.state.app;
-        let group = app.request_restart_with_dependents(entry.id(), &caller);
-        Ok((entry.state.facts.name.clone(), group.await?))
-    }
+async fn restart_one(
+    who: &Authorized<perm::ContainersActions>,
+    state: &ApiState,
+    context: &RequestContext,
+    name: &str,
+) -> Result<Json<Envelope<RestartData>>, ErrorOf<Changes>> {
+    let (name, group) = begin(who, state, context, name).await?;
+    let what = format!("Container {name}");
+    answer(state, &what, &|member| member == name, group).await
+}
 
-    async fn container(&self, name: &str) -> Result<Json<Envelope<RestartData>>, ErrorOf<Changes>> {
-        let (name, group) = self.begin(name).await?;
-        let what = format!("Container {name}");
-        self.answer(&what, &|member| member == name, group).await
+/// The answer once all of it is over, or after Docksmith's own patience.
+async fn answer(
+    state: &ApiState,
+    what: &str,
+    is_asked_for: &(dyn Fn(&str) -> bool + Sync),
+    id: OperationGroupId,
+) -> Result<Json<Envelope<RestartData>>, ErrorOf<Changes>> {
+    let (group, over) = match state.group_outcome(id, PATIENCE).await? {
+        GroupOutcome::Ended(group) => (*group, true),
+        GroupOutcome::Running => (state.app.operation_group(id).await?, false),
+    };
+    let data = restarted(what, is_asked_for, &group);
+    if over && status(&group) != Status::Succeeded {
+        let details = json!({
+            "container_names": data.container_names,
+            "dependents_restarted": data.dependents_restarted,
+            "dependents_blocked": data.dependents_blocked,
+            "errors": data.errors,
+            "operation_id": data.operation_id,
+        });
+        let error = ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, data.message);
+        return Err(error.with_details(details).into());
     }
-
-    /// The answer once all of it is over, or after Docksmith's own patience.
-    async fn answer(
-        &self,
-        what: &str,
-        is_asked_for: &(dyn Fn(&str) -> bool + Sync),
-        id: OperationGroupId,
-    ) -> Result<Json<Envelope<RestartData>>, ErrorOf<Changes>> {
-        let (group, over) = match self.state.group_outcome(id, PATIENCE).await? {
-            GroupOutcome::Ended(group) => (*group, true),
-            GroupOutcome::Running => (self.state.app.operation_group(id).await?, false),
-        };
-        let data = restarted(what, is_asked_for, &group);
-        if over && status(&group) != Status::Succeeded {
-            let details = json!({
-                "container_names": data.container_names,
-                "dependents_restarted": data.dependents_restarted,
-                "dependents_blocked": data.dependents_blocked,
-                "errors": data.errors,
-                "operation_id": data.operation_id,
-            });
-            let error = ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, data.message);
-            return Err(error.with_details(details).into());
-        }
-        Ok(envelope::ok(data))
-    }
+    Ok(envelope::ok(data))
 }
 
 fn restarted(what: &str, is_asked_for: &dyn Fn(&str) -> bool, group: &Group) -> RestartData {
@@ -173,12 +177,7 @@ impl Restarts {
         let name = container_name.or(container);
         let name = name.filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| ApiError::bad_request("container_name is required"))?;
-        let asked = Asked {
-            who: &who,
-            state: &state,
-            context: &context,
-        };
-        asked.container(&name).await
+        restart_one(&who, &state, &context, &name).await
     }
 
     /// Restart a container
@@ -200,12 +199,7 @@ impl Restarts {
         #[allow(unused_variables)]
         force: Query<Option<String>>,
     ) -> Result<Json<Envelope<RestartData>>, ErrorOf<Changes>> {
-        let asked = Asked {
-            who: &who,
-            state: &state,
-            context: &context,
-        };
-        asked.container(&name.0).await
+        restart_one(&who, &state, &context, &name).await
     }
 
     /// Restart a stack
@@ -230,11 +224,6 @@ impl Restarts {
         #[allow(unused_variables)]
         force: Query<Option<String>>,
     ) -> Result<Json<Envelope<RestartData>>, ErrorOf<Changes>> {
-        let asked = Asked {
-            who: &who,
-            state: &state,
-            context: &context,
-        };
         let caller = plain_caller(who.principal(), &context);
         let engines = local(watcher.0);
         let group = state.app.request_stack_restart(&name.0, &engines, &caller);
@@ -250,9 +239,7 @@ impl Restarts {
             .map(|entry| entry.state.facts.name.as_str())
             .collect();
         let what = format!("Stack {}", name.0);
-        asked
-            .answer(&what, &|member| own.contains(&member), group)
-            .await
+        answer(&state, &what, &|member| own.contains(&member), group).await
     }
 
     /// Begin to restart a container
@@ -274,12 +261,7 @@ impl Restarts {
         #[allow(unused_variables)]
         force: Query<Option<String>>,
     ) -> Result<Json<Envelope<RestartStarted>>, ErrorOf<Changes>> {
-        let asked = Asked {
-            who: &who,
-            state: &state,
-            context: &context,
-        };
-        let (container_name, group) = asked.begin(&name.0).await?;
+        let (container_name, group) = begin(&who, &state, &context, &name).await?;
         let members = state.app.operation_group(group).await?.members;
         let own = members
             .iter()
