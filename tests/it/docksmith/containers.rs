@@ -218,8 +218,9 @@ async fn containers_and_what_hosts_have_are_answered_as_the_document_says() {
     ] {
         assert_eq!(&stop[field], expected, "{field}: {stop:#}");
     }
+    let operation = operation.as_str().unwrap();
     let one = get(&world, &format!("/operations/{group}")).await;
-    assert_eq!(one["batch_details"][0]["operation_id"], *operation);
+    assert_eq!(one["batch_details"][0]["operation_id"], operation);
     assert_eq!(
         (&one["status"], &one["dependents_affected"]),
         (&json!("complete"), &json!([]))
@@ -374,6 +375,8 @@ async fn a_stop_takes_as_long_as_is_asked_for() {
     let name = world.docker.name("slow");
     let id = world.docker.run_with(&name, body).await;
     world.listed(&id).await;
+    let events = world.authorised(Method::GET, "/docksmith/api/events");
+    let events = events.send().await.unwrap();
     let code = async || {
         let found = world.docker.inspect(&name).await.expect("it is there");
         found.state.and_then(|state| state.exit_code)
@@ -395,4 +398,19 @@ async fn a_stop_takes_as_long_as_is_asked_for() {
     assert_eq!(state(&world, &name).await, "running");
     let trail = world.get("/api/v1/audit?action=container-stop").await;
     assert!(trail.text.contains("with 20 s to stop"), "{}", trail.text);
+
+    // What all of it was told as.
+    post(&world, &format!("/containers/{name}/restart?timeout=0")).await;
+    let path = format!("/containers/{name}?force=true");
+    data(ask(&world, Method::DELETE, &path, None).await, "remove");
+    let is = |event: &Value, kind: &str| {
+        event["type"] == kind && event["payload"]["container"] == name.as_str()
+    };
+    let heard = super::walk::heard(events, |event| is(event, "container.removed")).await;
+    for kind in ["restart.progress", "container.stopped", "container.updated"] {
+        assert!(
+            heard.iter().any(|event| is(event, kind)),
+            "{kind}: {heard:#?}"
+        );
+    }
 }

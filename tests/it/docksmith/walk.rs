@@ -49,7 +49,10 @@ async fn ended(world: &World, id: &str) -> Value {
 }
 
 /// What the stream says until the `last` that is waited for.
-async fn heard(mut stream: reqwest::Response, last: impl Fn(&Value) -> bool) -> Vec<Value> {
+pub(super) async fn heard(
+    mut stream: reqwest::Response,
+    last: impl Fn(&Value) -> bool,
+) -> Vec<Value> {
     let mut text = String::new();
     let mut all = Vec::new();
     loop {
