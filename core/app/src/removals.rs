@@ -7,7 +7,7 @@ use std::time::Duration;
 use plimsoll_domain::{
     access::Scope,
     explorer::{
-        Contents, Explored, Keep, Seen,
+        Contents, Explored, Keep, LabelFilter, Seen,
         removal::{ObjectKind, RemovalRequest, plan},
     },
     ids::{JobId, OperationGroupId, RemovalId, WatcherRef},
@@ -266,24 +266,24 @@ pub fn missing(kind: ObjectKind, reference: &str) -> String {
 /// so none of them is ever part of a path before that.
 fn check(request: &RemovalRequest) -> Result<(), AppError> {
     const LONGEST: usize = 512;
-    let text = match request {
-        RemovalRequest::One { reference, .. } => reference.as_str(),
+    let is_text = |text: &str| text.len() <= LONGEST && !text.chars().any(char::is_control);
+    let is_fine = match request {
+        RemovalRequest::One { reference, .. } => !reference.is_empty() && is_text(reference),
         RemovalRequest::Unused { kinds, label, .. } => {
             if kinds.is_empty() {
                 return Err(AppError::Invalid("Nothing to prune is named".to_owned()));
             }
-            match label {
-                Some(label) => label.key.as_str(),
-                None => return Ok(()),
-            }
+            let value = |label: &LabelFilter| label.value.as_deref().is_none_or(is_text);
+            let label = label.as_ref();
+            label.is_none_or(|label| !label.key.is_empty() && is_text(&label.key) && value(label))
         }
     };
-    if text.is_empty() || text.len() > LONGEST || text.chars().any(char::is_control) {
-        return Err(AppError::Invalid(
+    match is_fine {
+        true => Ok(()),
+        false => Err(AppError::Invalid(
             "A name has 1 to 512 printable characters".to_owned(),
-        ));
+        )),
     }
-    Ok(())
 }
 
 /// As far as finding an object goes.

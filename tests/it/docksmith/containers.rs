@@ -261,6 +261,7 @@ async fn containers_and_what_hosts_have_are_answered_as_the_document_says() {
         (Method::POST, "/restart".to_owned(), 400),
         (Method::POST, "/containers/batch/remove".to_owned(), 400),
         (Method::POST, "/prune/images?label=%3D".to_owned(), 400),
+        (Method::POST, "/prune/images?label=a%3D%00".to_owned(), 400),
         (Method::GET, "/containers/nobody/logs".to_owned(), 404),
         (
             Method::GET,
