@@ -124,8 +124,9 @@ impl Docksmith {
     }
 
     async fn runs(&self, service: &str) -> String {
-        let found = self.stack.fleet.docker.inspect(&self.stack.name(service));
-        let config = found.await.and_then(|found| found.config);
+        let name = self.stack.name(service);
+        let found = self.stack.fleet.docker.inspect(&name).await;
+        let config = found.and_then(|found| found.config);
         let image = config.and_then(|config| config.image).unwrap_or_default();
         image.rsplit(':').next().unwrap_or_default().to_owned()
     }
