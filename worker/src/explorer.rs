@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::{
     docker::{Engine, EngineError},
-    operations::{Own, PIN_REPOSITORY, is_helper},
+    operations::{CrashPoint, Own, PIN_REPOSITORY, Side, is_helper},
     watchers::LabelScope,
 };
 
@@ -38,9 +38,17 @@ pub struct Explorer {
     pub engine: Engine,
     pub scope: Option<LabelScope>,
     pub own: Own,
+    /// For tests only.
+    pub crash_at: Option<CrashPoint>,
 }
 
 impl Explorer {
+    pub(crate) fn crash_point(&self, point: &str, side: Side) {
+        if let Some(crash) = &self.crash_at {
+            crash.pass(point, side);
+        }
+    }
+
     /// What the engine has of these kinds, and its containers.
     pub async fn contents(&self, kinds: &BTreeSet<ObjectKind>) -> Result<Contents, EngineError> {
         let wants = |kind| kinds.contains(&kind);

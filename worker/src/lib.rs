@@ -104,6 +104,7 @@ pub async fn run(
             engine: watcher.engine().clone(),
             scope: watcher.settings().scope.clone(),
             own: own.clone(),
+            crash_at: settings.operations.crash_at.clone(),
         };
         explorers.insert(watcher.reference().clone(), explorer.clone());
         let reads = LiveReads {

@@ -22,7 +22,6 @@ use crate::{App, AppError, requests::Caller};
 /// Between two looks at whether a job has ended.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-
 /// When to ask again where no worker has begun yet.
 const NO_WORKER_PAUSE: Duration = Duration::from_secs(5);
 /// How old what a registry said may be in a watch that nobody waits for.

@@ -49,7 +49,8 @@ statements! {
                   error_code, created_at, created_at < now() - make_interval(secs => $2), batch
              FROM removals WHERE id = $1";
     OF_BATCH = "SELECT id FROM removals WHERE batch = $1 ORDER BY created_at, id";
-    ITEMS = "SELECT place, kind, object_id, name, tag, size, state, reason, message
+    ITEMS = "SELECT place, kind, object_id, name, tag, size, state, reason, message,
+                    reserved_at IS NOT NULL
                FROM removal_items WHERE removal_id = $1 ORDER BY place";
     PLAN = concat!("UPDATE removals SET planned_at = now()
                      WHERE id = $1 AND planned_at IS NULL AND completed_at IS NULL",
@@ -133,6 +134,8 @@ pub struct Item {
     /// An `Obstacle`, or `engine` where the engine refused.
     pub reason: Option<String>,
     pub message: Option<String>,
+    /// A container that was reserved for its removal: operations wait until it is settled.
+    pub is_reserved: bool,
 }
 
 impl Item {
@@ -430,5 +433,6 @@ fn item(row: &Row) -> Result<Item, StoreError> {
         state: ItemState::parse(state).ok_or_else(|| word(state))?,
         reason: row.get(7),
         message: row.get(8),
+        is_reserved: row.get(9),
     })
 }

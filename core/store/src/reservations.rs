@@ -1,15 +1,24 @@
-//! Which containers an operation may touch besides its own (reliability.md S17).
+//! Which containers an operation may touch besides its own (reliability.md S17), and which one a
+//! removal may.
 //!
 //! The unique index gives an operation its own container. Those that live in its namespaces are
 //! reserved before anything is touched, so that two operations never work on one container; the
-//! later one waits for the first.
+//! later one waits for the first. A removal reserves each container before it stops it: one that an
+//! operation was asked for stays, and an operation that is asked for later waits until the removal
+//! has settled it.
 
 use plimsoll_domain::{
-    ids::{ContainerId, OperationId, WatcherRef},
+    ids::{ContainerId, OperationId, RemovalId, WatcherRef},
     operation::Phase,
 };
 
-use crate::{Store, StoreError, jobs::Lease, update_operations::Operation};
+use crate::{
+    Store, StoreError, Transaction,
+    jobs::Lease,
+    journal::FencedError,
+    removals::{Item, Removal},
+    update_operations::Operation,
+};
 
 statements! {
     /// One reservation at a time per engine, until the end of the transaction.
@@ -27,6 +36,24 @@ statements! {
                      ELSE other.exclusive AND NOT own.exclusive AND own.dependants IS NULL END
                ORDER BY other.dependants IS NULL
                LIMIT 1";
+    /// A removal that is at work on one of the containers.
+    REMOVER = "SELECT r.id, i.name
+                 FROM removal_items i JOIN removals r ON r.id = i.removal_id
+                WHERE r.agent = $1 AND r.watcher = $2 AND r.completed_at IS NULL
+                  AND i.kind = 'container' AND i.state = 'planned' AND i.reserved_at IS NOT NULL
+                  AND (i.object_id = $3 OR i.name = ANY (array[$4::text] || $5::text[]))
+                LIMIT 1";
+    /// An operation that was asked for the container, or reserved it, and is not over.
+    USER = "SELECT id FROM update_operations
+             WHERE agent = $1 AND watcher = $2 AND completed_at IS NULL
+               AND ($3 IN (container_id, old_container_id, new_container_id)
+                    OR container_name = $4 OR $4 = ANY (dependants))
+             LIMIT 1";
+    RESERVE_REMOVED = "UPDATE removal_items SET reserved_at = now()
+                        WHERE removal_id = $1 AND place = $2 AND state = 'planned'
+                          AND EXISTS (SELECT 1 FROM jobs
+                                       WHERE id = $3 AND lease_owner = $4 AND lease_epoch = $5
+                                         AND state = 'running')";
     RESERVE = "UPDATE update_operations SET dependants = $2
                 WHERE id = $1 AND container_id = $3 AND completed_at IS NULL
                   AND EXISTS (SELECT 1 FROM jobs
@@ -48,6 +75,11 @@ pub enum Reservation {
         container_name: String,
         phase: Phase,
     },
+    /// A removal works on one of them.
+    HeldByRemoval {
+        removal: RemovalId,
+        container_name: String,
+    },
     /// The operation is not what it was when it was loaded: its container was made again, or the
     /// lease is lost.
     Outdated,
@@ -65,8 +97,7 @@ impl Store {
         let id = operation.id.as_uuid();
         let mut client = self.client().await?;
         let tx = client.transaction().await?;
-        let statement = tx.prepare_cached(LOCK).await?;
-        tx.execute(&statement, &[agent, name]).await?;
+        lock(&tx, &operation.watcher).await?;
         let statement = tx.prepare_cached(HOLDER).await?;
         let own = &operation.container_name;
         let holder = tx
@@ -79,6 +110,17 @@ impl Store {
                 container_name: row.get(1),
                 phase: Phase::parse(phase)
                     .ok_or_else(|| StoreError::corrupt("operation phase", phase))?,
+            });
+        }
+        let statement = tx.prepare_cached(REMOVER).await?;
+        let container = &operation.container_id;
+        let remover = tx
+            .query_opt(&statement, &[agent, name, container, own, &dependants])
+            .await?;
+        if let Some(row) = remover {
+            return Ok(Reservation::HeldByRemoval {
+                removal: RemovalId::from_uuid(row.get(0)),
+                container_name: row.get(1),
             });
         }
         let statement = tx.prepare_cached(RESERVE).await?;
@@ -102,6 +144,59 @@ impl Store {
         })
     }
 
+    /// Reserves the container of a removal's item until the item is settled or the removal is over.
+    /// May be repeated. False where an operation that is not over has it.
+    pub async fn reserve_removed(
+        &self,
+        lease: &Lease,
+        removal: &Removal,
+        item: &Item,
+    ) -> Result<bool, FencedError> {
+        let reserved = self.try_reserve_removed(lease, removal, item).await?;
+        match reserved {
+            None => Ok(false),
+            Some(0) => Err(FencedError::LeaseLost),
+            Some(_) => Ok(true),
+        }
+    }
+
+    async fn try_reserve_removed(
+        &self,
+        lease: &Lease,
+        removal: &Removal,
+        item: &Item,
+    ) -> Result<Option<u64>, StoreError> {
+        let WatcherRef { agent, name } = &removal.watcher;
+        let mut client = self.client().await?;
+        let tx = client.transaction().await?;
+        lock(&tx, &removal.watcher).await?;
+        // What the worker before reserved is the removal's, whoever asks for it since.
+        if !item.is_reserved {
+            let statement = tx.prepare_cached(USER).await?;
+            let user = tx
+                .query_opt(&statement, &[agent, name, &item.id, &item.name])
+                .await?;
+            if user.is_some() {
+                return Ok(None);
+            }
+        }
+        let statement = tx.prepare_cached(RESERVE_REMOVED).await?;
+        let reserved = tx
+            .execute(
+                &statement,
+                &[
+                    &removal.id.as_uuid(),
+                    &item.place,
+                    &lease.job.as_uuid(),
+                    &lease.owner,
+                    &lease.epoch,
+                ],
+            )
+            .await?;
+        tx.commit().await?;
+        Ok(Some(reserved))
+    }
+
     /// Operations that were asked for a container and have not touched it go on with the one that
     /// was made in its stead. May be repeated.
     pub async fn follow_container(
@@ -120,4 +215,11 @@ impl Store {
             .await?;
         Ok(())
     }
+}
+
+async fn lock(tx: &Transaction<'_>, watcher: &WatcherRef) -> Result<(), StoreError> {
+    let statement = tx.prepare_cached(LOCK).await?;
+    tx.execute(&statement, &[&watcher.agent, &watcher.name])
+        .await?;
+    Ok(())
 }

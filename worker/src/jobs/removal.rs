@@ -4,7 +4,10 @@
 //! what is there then, and after it what became of the object is written down; a worker that takes
 //! over goes on with what is left of the plan. What was planned and is not there any more is gone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use plimsoll_app::{
     removals::{AMBIGUOUS, ENGINE, Failure, Item, ItemState, NO_OBJECT, Removal, STALE},
@@ -15,7 +18,7 @@ use plimsoll_domain::{
         Contents, Keep, Obstacle,
         removal::{ObjectKind, PlanError, Planned, RemovalRequest, judge, plan},
     },
-    ids::RemovalId,
+    ids::{ContainerId, RemovalId},
     job::JobSpec,
     spec::stop_grace,
 };
@@ -25,11 +28,14 @@ use super::{JobContext, Outcome};
 use crate::{
     docker::{EngineError, Usage},
     explorer::{ExploreError, Explorer, container_id},
-    operations::run_of,
+    operations::{Side, run_of},
 };
 
 /// The kind of these jobs, `JobSpec::kind`.
 pub const KIND: &str = "removal";
+/// How long an engine may take to finish a removal that it has begun.
+const GOING: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(200);
 
 /// Why a removal did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +63,7 @@ pub async fn run(explorer: Explorer, context: JobContext) -> Outcome {
         return Outcome::Failed(format!("a job of kind {kind} removes nothing"));
     };
     let later = |why: String| Outcome::Later {
-        after: std::time::Duration::from_secs(1),
+        after: Duration::from_secs(1),
         why,
     };
     match remove(&explorer, &context, removal).await {
@@ -94,7 +100,7 @@ async fn remove(
         return Ok(());
     }
     let items = match removal.planned_at {
-        Some(_) => removal.items,
+        Some(_) => removal.items.clone(),
         None if removal.is_old => {
             let why = "no worker began it in time, so nothing was removed; ask again";
             return finish(explorer, context, id, failure("stale", why.to_owned())).await;
@@ -103,7 +109,9 @@ async fn remove(
             Ok(items) => {
                 let lease = context.lease.lease();
                 let store = explorer.app.store();
+                explorer.crash_point("plan-removal", Side::Before);
                 store.plan_removal(lease, id, &items).await?;
+                explorer.crash_point("plan-removal", Side::After);
                 items
             }
             Err(error) => {
@@ -135,12 +143,23 @@ async fn remove(
                 let keep = explorer.keep(&contents).await?;
                 seen = Some((contents, keep));
             }
-            if let Some((contents, keep)) = &seen {
-                let ended = step(explorer, item, &removal.request, contents, keep).await?;
+            if let Some((contents, keep)) = &mut seen {
+                let lease = context.lease.lease();
                 let store = explorer.app.store();
-                store
-                    .settle_removal(context.lease.lease(), id, &ended)
-                    .await?;
+                let ended = if kind == ObjectKind::Container
+                    && !store.reserve_removed(lease, &removal, item).await?
+                {
+                    kept(item, Obstacle::Operation)
+                } else {
+                    explorer.crash_point("reserve-removed", Side::After);
+                    // What an operation was asked for meanwhile is the removal's until it is
+                    // settled.
+                    keep.give_up(&item.id);
+                    step(explorer, item, &removal.request, contents, keep).await?
+                };
+                explorer.crash_point("settle-removed", Side::Before);
+                store.settle_removal(lease, id, &ended).await?;
+                explorer.crash_point("settle-removed", Side::After);
             }
         }
     }
@@ -158,8 +177,10 @@ async fn finish(
     };
     let lease = context.lease.lease();
     let app = &explorer.app;
+    explorer.crash_point("end-removal", Side::Before);
     app.complete_removal(lease, &removal, failure.as_ref())
         .await?;
+    explorer.crash_point("end-removal", Side::After);
     Ok(())
 }
 
@@ -199,6 +220,7 @@ async fn decide(
         id: one.id,
         name: one.name,
         tag: one.tag,
+        is_reserved: false,
     });
     Ok(Ok(items.collect()))
 }
@@ -269,42 +291,61 @@ async fn step(
     keep: &Keep,
 ) -> Result<Item, RemovalError> {
     let planned = item.planned();
-    let end = |state, reason: Option<String>, message: Option<String>| Item {
-        state,
-        reason,
-        message,
-        ..item.clone()
-    };
     match judge(&planned, request, contents, keep) {
-        // Gone: this worker or the one before it did that and died, or somebody else was faster.
-        None => return Ok(end(ItemState::Removed, None, None)),
-        Some(Err(why)) => {
-            let reason = why.as_str().to_owned();
-            return Ok(end(
-                ItemState::Kept,
-                Some(reason),
-                Some(stays(&planned, why)),
-            ));
-        }
+        None => return gone(explorer, item).await,
+        Some(Err(why)) => return Ok(kept(item, why)),
         Some(Ok(())) => {}
     }
+    explorer.crash_point("remove", Side::Before);
     let removed = match planned.kind {
         ObjectKind::Container => container(explorer, &planned, request).await,
         ObjectKind::Network => explorer.engine.remove_network(&planned.id).await,
         ObjectKind::Volume => explorer.engine.remove_volume(&planned.id).await,
         ObjectKind::Image => image(explorer, &planned, contents).await,
     };
+    explorer.crash_point("remove", Side::After);
     match removed {
         Ok(()) => {
             tracing::info!(kind = planned.kind.as_str(), name = planned.name, "removed");
-            Ok(end(ItemState::Removed, None, None))
+            Ok(ended(item, ItemState::Removed, None, None))
         }
-        Err(error) if error.is_not_found() => Ok(end(ItemState::Removed, None, None)),
+        Err(error) if error.is_not_found() => gone(explorer, item).await,
         Err(error) if error.is_engine_away() => Err(error.into()),
         Err(error) => {
-            let message = error.to_string();
-            Ok(end(ItemState::Kept, Some(ENGINE.to_owned()), Some(message)))
+            let (reason, message) = (ENGINE.to_owned(), error.to_string());
+            Ok(ended(item, ItemState::Kept, Some(reason), Some(message)))
         }
+    }
+}
+
+/// It is not there: a worker that died removed it, or somebody else was faster. An update between
+/// the plan and the reservation made the container anew: then what was to go has not gone.
+async fn gone(explorer: &Explorer, item: &Item) -> Result<Item, RemovalError> {
+    if item.kind == ObjectKind::Container && !item.is_reserved {
+        let other = explorer.engine.find_by_name(&item.name).await?;
+        if other.is_some_and(|other| other["Id"] != item.id.as_str()) {
+            let reason = Obstacle::Operation.as_str().to_owned();
+            let message = format!(
+                "The container {} stays: it was made anew after its removal was asked for",
+                item.name
+            );
+            return Ok(ended(item, ItemState::Kept, Some(reason), Some(message)));
+        }
+    }
+    Ok(ended(item, ItemState::Removed, None, None))
+}
+
+fn kept(item: &Item, why: Obstacle) -> Item {
+    let (reason, message) = (why.as_str().to_owned(), stays(&item.planned(), why));
+    ended(item, ItemState::Kept, Some(reason), Some(message))
+}
+
+fn ended(item: &Item, state: ItemState, reason: Option<String>, message: Option<String>) -> Item {
+    Item {
+        state,
+        reason,
+        message,
+        ..item.clone()
     }
 }
 
@@ -322,9 +363,34 @@ async fn container(
         let inspect = explorer.engine.inspect(&id).await?;
         if run_of(&inspect).is_alive() {
             explorer.engine.stop(&id, stop_grace(&inspect)).await?;
+            explorer.crash_point("stop-removed", Side::After);
         }
     }
-    explorer.engine.remove(&id).await
+    match explorer.engine.remove(&id).await {
+        Err(error) if error.is_conflict() => is_going(explorer, &id, error).await,
+        removed => removed,
+    }
+}
+
+/// One that removes itself, or whose removal a worker began that died, goes without us.
+async fn is_going(
+    explorer: &Explorer,
+    id: &ContainerId,
+    refusal: EngineError,
+) -> Result<(), EngineError> {
+    let begun = Instant::now();
+    loop {
+        match explorer.engine.inspect(id).await {
+            Ok(inspect) if inspect["State"]["Status"] == "removing" => {}
+            Ok(_) => return Err(refusal),
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        if begun.elapsed() > GOING {
+            return Err(refusal);
+        }
+        tokio::time::sleep(POLL).await;
+    }
 }
 
 /// Lets go of its names one by one, because an engine removes an image with several only by force.

@@ -1,8 +1,9 @@
 //! Dying on purpose, for tests.
 //!
 //! `PLIMSOLL_TEST_CRASH_AT=<point>:<before|after>` aborts the process at that point. A point is a
-//! phase (`renamed`: before or after it is written) or an action (`stop-old`: before or after its
-//! effect; its intent is written by then). Without the variable nothing happens.
+//! phase (`renamed`: before or after it is written), an action (`stop-old`: before or after its
+//! effect; its intent is written by then), or a step of a removal (`jobs::removal`). Without the
+//! variable nothing happens.
 
 use std::{
     str::FromStr,
@@ -60,7 +61,7 @@ impl CrashPoint {
         self.spent.load(Ordering::SeqCst)
     }
 
-    pub(super) fn pass(&self, point: &str, side: Side) {
+    pub(crate) fn pass(&self, point: &str, side: Side) {
         if self.point != point || self.side != side || self.spent.swap(true, Ordering::SeqCst) {
             return;
         }

@@ -222,6 +222,10 @@ impl Program<'_> {
                 container_name,
                 ..
             } => format!("waiting for the operation {operation} of {container_name}"),
+            Reservation::HeldByRemoval {
+                removal,
+                container_name,
+            } => format!("waiting for the removal {removal} of {container_name}"),
         };
         Ok(Some(Turn::End(Outcome::Later {
             after: HELD_PAUSE,

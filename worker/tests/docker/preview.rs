@@ -48,6 +48,7 @@ async fn reads(host: &Host) -> LiveReads {
             engine: host.engine.clone(),
             scope: None,
             own: Own::default(),
+            crash_at: None,
         },
         registries,
         compose: plimsoll_worker::compose::Access::Within(Vec::new()),

@@ -6,6 +6,7 @@ mod dependants;
 mod hooks;
 mod process;
 mod reconcile;
+mod removals;
 mod self_update;
 mod updates;
 mod weather;

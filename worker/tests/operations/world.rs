@@ -5,21 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::models::{ContainerCreateBody, HostConfig, RestartPolicy, RestartPolicyNameEnum};
+use plimsoll_app::store::operation_inputs::OperationInput;
 use plimsoll_app::store::{requests::NewRequest, update_operations::NewOperation};
 use plimsoll_app::{App, AppSettings, Queue, Store, store::StoreError, store::StoreSettings};
 use plimsoll_domain::hooks::AllowedCommands;
 use plimsoll_domain::ids::{BackupId, ContainerId, IdentityKey, JobId, OperationId, WatcherRef};
 use plimsoll_domain::operation::OperationKind;
-use plimsoll_support::docker::Docker;
+use plimsoll_support::docker::{Docker, LABEL};
 use plimsoll_support::image::Image;
 use plimsoll_support::oracle::{End, Oracle, completed, row};
 use plimsoll_support::postgres::{Client, Database};
 use plimsoll_support::registry::Registry;
 use plimsoll_support::wait;
 use plimsoll_worker::docker::{Engine, EngineAddress};
-use plimsoll_worker::jobs::{EngineCapacity, Handlers, Runner, operation};
-use plimsoll_worker::operations::{CrashPoint, OperationSettings, Operations, TriggerOptions};
+use plimsoll_worker::explorer::Explorer;
+use plimsoll_worker::jobs::{EngineCapacity, Handlers, Runner, operation, removal};
+use plimsoll_worker::operations::{CrashPoint, OperationSettings, Operations, Own, TriggerOptions};
 use plimsoll_worker::registry::Registries;
+use plimsoll_worker::scripts::Scripts;
+use plimsoll_worker::watchers::LabelScope;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +41,8 @@ pub struct World {
     pub triggers: HashMap<String, TriggerOptions>,
     /// What hooks may run, where they are on.
     pub hooks: Option<Arc<AllowedCommands>>,
+    /// The directory of scripts, where there is one.
+    pub scripts: Option<Scripts>,
 }
 
 /// A worker in this process. Dropping it is its sudden death.
@@ -88,6 +94,7 @@ impl World {
             app,
             triggers: HashMap::new(),
             hooks: None,
+            scripts: None,
         }
     }
 
@@ -102,6 +109,18 @@ impl World {
 
     /// A worker that reaches database and engine its own way.
     pub fn worker_on(&self, app: &App, engine: Engine, crash_at: Option<CrashPoint>) -> Worker {
+        let explorer = Explorer {
+            app: app.clone(),
+            watcher: self.watcher.clone(),
+            engine: engine.clone(),
+            // Nothing of anybody else's is ever removed.
+            scope: Some(LabelScope {
+                key: LABEL.to_owned(),
+                value: Some(self.docker.id().to_owned()),
+            }),
+            own: Own::default(),
+            crash_at: crash_at.clone(),
+        };
         let operations = Operations::new(
             app.clone(),
             HashMap::from([(self.watcher.clone(), engine)]),
@@ -113,15 +132,19 @@ impl World {
                 crash_at,
                 triggers: self.triggers.clone(),
                 hooks: self.hooks.clone(),
-                scripts: None,
+                scripts: self.scripts.clone(),
             },
         );
-        let handlers = Handlers::default().with(operation::KIND, move |context| {
-            operation::run(operations.clone(), context)
-        });
+        let handlers = Handlers::default()
+            .with(operation::KIND, move |context| {
+                operation::run(operations.clone(), context)
+            })
+            .with(removal::KIND, move |context| {
+                removal::run(explorer.clone(), context)
+            });
         let capacity = EngineCapacity {
             watcher: self.watcher.clone(),
-            places: vec![(operation::KIND, 4)],
+            places: vec![(operation::KIND, 4), (removal::KIND, 1)],
         };
         let runner = Runner::new(app.clone(), Uuid::new_v4(), vec![capacity], handlers);
         let shutdown = CancellationToken::new();
@@ -187,6 +210,19 @@ impl World {
         target: &str,
         backup: Option<BackupId>,
     ) -> Result<OperationId, StoreError> {
+        let input = OperationInput::default();
+        self.request_with(container, kind, target, backup, input)
+            .await
+    }
+
+    pub async fn request_with(
+        &self,
+        container: &Deployed,
+        kind: OperationKind,
+        target: &str,
+        backup: Option<BackupId>,
+        input: OperationInput<'_>,
+    ) -> Result<OperationId, StoreError> {
         let id = OperationId::generate();
         let operation = NewOperation {
             id,
@@ -213,7 +249,7 @@ impl World {
             audit_details: None,
             event: "{}",
             idempotency: None,
-            input: Default::default(),
+            input,
         };
         self.app.store().accept_operation(&request).await?;
         Ok(id)

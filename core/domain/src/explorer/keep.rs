@@ -111,6 +111,14 @@ impl Keep {
             .is_some_and(|scope| !scope.holds(labels))
     }
 
+    /// The container was reserved for its removal: an operation that was asked for it waits until
+    /// that is over.
+    pub fn give_up(&mut self, container: &str) {
+        if self.containers.get(container) == Some(&Obstacle::Operation) {
+            self.containers.remove(container);
+        }
+    }
+
     fn is_own(&self, labels: &Labels) -> bool {
         let project = labels.get(PROJECT);
         project.is_some_and(|project| self.projects.contains(project))

@@ -54,7 +54,10 @@ pub struct Container {
 impl Container {
     /// Whether it is left alone by what takes stopped containers.
     pub fn is_alive(&self) -> bool {
-        !matches!(self.state.as_str(), "created" | "exited" | "dead")
+        !matches!(
+            self.state.as_str(),
+            "created" | "exited" | "dead" | "removing"
+        )
     }
 
     pub fn project(&self) -> Option<&str> {
