@@ -118,6 +118,8 @@ pub struct ServiceImage {
     pub text: String,
     span: Range<usize>,
     quotes: Quotes,
+    /// What stands there is an alias of what others use too: the service gets a text of its own.
+    is_alias: bool,
 }
 
 /// Whether the digest is written beside the tag. One that stands there already is kept up to date
@@ -184,10 +186,22 @@ pub enum Place {
 /// says it.
 pub fn service_image(file: &str, service: &str) -> Result<ServiceImage, Refusal> {
     let outline = parse(file)?;
-    let image = Lookup::new(&outline, service)?.image(service)?;
+    let located = Lookup::new(&outline, service)?.image(service)?;
+    let image = located.scalar;
     let form = || Refusal::Form(service.to_owned());
     let quotes = image.quotes.filter(|_| !image.is_tagged).ok_or_else(form)?;
     let text = image.value.clone();
+    if let Some(start) = located.alias {
+        let ends = |c: char| c.is_whitespace() || matches!(c, ',' | '[' | ']' | '{' | '}');
+        let rest = file[start..].strip_prefix('*').ok_or_else(form)?;
+        let name = rest.find(ends).unwrap_or(rest.len());
+        return Ok(ServiceImage {
+            span: start..start + 1 + name,
+            text,
+            quotes,
+            is_alias: true,
+        });
+    }
     let start = match file[image.start..].strip_prefix('&') {
         // An anchor's name, and what is between it and the text.
         Some(anchor) if image.anchor != 0 => {
@@ -206,6 +220,7 @@ pub fn service_image(file: &str, service: &str) -> Result<ServiceImage, Refusal>
         span: start..start + raw.len(),
         text,
         quotes,
+        is_alias: false,
     })
 }
 
@@ -323,6 +338,13 @@ fn differing<'a>(found: &'a Resolved, wanted: &'a str) -> Option<(&'a Segment, &
 /// Whatever makes it unsafe to change exactly this.
 pub fn with_text(file: &str, service: &str, after: &str) -> Result<Edit, Refusal> {
     let found = service_image(file, service)?;
+    if found.text == after {
+        return Ok(Edit {
+            text: file.to_owned(),
+            before: found.text,
+            after: after.to_owned(),
+        });
+    }
     let mut text = String::with_capacity(file.len() + after.len());
     text.push_str(&file[..found.span.start]);
     text.push_str(&found.quotes.around(after));
@@ -332,7 +354,7 @@ pub fn with_text(file: &str, service: &str, after: &str) -> Result<Edit, Refusal
         before: found.text,
         after: after.to_owned(),
     };
-    prove(file, &edit)?;
+    prove(file, &edit, found.is_alias)?;
     Ok(edit)
 }
 
@@ -349,6 +371,34 @@ pub fn services(file: &str) -> Result<Vec<String>, Refusal> {
     })
 }
 
+/// The files that it includes, as they are written; `None` for what Compose reads in another way
+/// than a file of the project (with variables or a directory of its own, several merged, or from
+/// elsewhere).
+pub fn includes(file: &str) -> Result<Vec<Option<String>>, Refusal> {
+    let outline = parse(file)?;
+    let plain = |node: &Node| match node {
+        Node::Scalar(path) => {
+            let path = path.value.clone();
+            let is_elsewhere = path.contains([':', '$', '#']) || path.is_empty();
+            (!is_elsewhere).then_some(path)
+        }
+        _ => None,
+    };
+    let path = |node: &Node| match node {
+        Node::Map(of) if of.entries.len() == 1 => match of.get("path") {
+            Ok(Some(Node::Sequence(paths))) if paths.items.len() == 1 => plain(&paths.items[0]),
+            Ok(Some(one)) => plain(one),
+            _ => None,
+        },
+        other => plain(other),
+    };
+    Ok(match outline.root.get("include")? {
+        None => Vec::new(),
+        Some(Node::Sequence(all)) => all.items.iter().map(path).collect(),
+        Some(_) => vec![None],
+    })
+}
+
 /// That nothing in the file but the service's own image uses the variable, as far as the file
 /// tells. `environment_file` is the name of the file that sets it.
 ///
@@ -362,7 +412,8 @@ pub fn only_use(
 ) -> Result<(), Refusal> {
     let outline = parse(file)?;
     let own = match Lookup::new(&outline, service).and_then(|lookup| lookup.image(service)) {
-        Ok(image) => Some(image.start),
+        // One that others use too is a use of theirs.
+        Ok(image) => Some(image.scalar.start).filter(|_| image.alias.is_none()),
         Err(Refusal::NoService(_) | Refusal::NoImage(_)) => None,
         Err(refusal) => return Err(refusal),
     };
@@ -402,11 +453,16 @@ fn rewritten(found: &str, tag: Option<&Tag>, digest: Option<&Digest>, pinning: P
 }
 
 /// That the edit changed the one scalar and nothing else that a parser sees.
-fn prove(file: &str, edit: &Edit) -> Result<(), Refusal> {
+fn prove(file: &str, edit: &Edit, is_alias: bool) -> Result<(), Refusal> {
     let (old, new) = (parse(file)?.events, parse(&edit.text)?.events);
     let differ: Vec<_> = old.iter().zip(&new).filter(|(a, b)| a != b).collect();
-    let is_the_image =
-        |(old, new): &(&String, &String)| old.ends_with(&edit.before) && new.ends_with(&edit.after);
+    let is_the_image = |(old, new): &(&String, &String)| {
+        let was_it = match is_alias {
+            true => old.starts_with("alias "),
+            false => old.ends_with(&edit.before),
+        };
+        was_it && new.starts_with("scalar ") && new.ends_with(&edit.after)
+    };
     let expected = usize::from(!edit.changes_nothing());
     if old.len() == new.len() && differ.len() == expected && differ.iter().all(is_the_image) {
         return Ok(());

@@ -58,6 +58,10 @@ impl Project {
                     self.refuse_built(&self.files[..number])?;
                     return self.extended(path, &file, &base);
                 }
+                Err(refusal @ Refusal::Included(_)) => {
+                    self.refuse_built(&self.files[..number])?;
+                    return self.included(path, &refusal);
+                }
                 Err(refusal @ (Refusal::NoService(_) | Refusal::NoImage(_))) => {
                     nothing = Some(refused(path, &refusal));
                 }
@@ -113,10 +117,7 @@ impl Project {
             }
         }
         for _ in 0..MAX_FILES {
-            let is_own = std::fs::canonicalize(&place).is_ok_and(|place| {
-                std::fs::canonicalize(&self.directory).is_ok_and(|own| place.starts_with(own))
-            });
-            if !is_own {
+            if !self.is_own(&place) {
                 return Err(format!(
                     "{}: {} is not in the project's directory",
                     unclear(&self.service),
@@ -133,6 +134,67 @@ impl Project {
             }
         }
         Err(unclear(&self.service))
+    }
+
+    /// In a file that one of the project's own includes: where only one of them describes the
+    /// service, and it is in the project's directory, so that it is no other project's.
+    fn included(&self, path: &Path, refusal: &Refusal) -> Result<Found, String> {
+        let unclear = |why: &str| format!("{}: {why}", refused(path, refusal));
+        let mut open = vec![path.to_owned()];
+        let mut seen = 0;
+        let mut found = None;
+        while let Some(including) = open.pop() {
+            let text = self.read(&including)?;
+            let all = compose::includes(&text).map_err(|refusal| refused(&including, &refusal))?;
+            for file in all {
+                seen += 1;
+                let file = file.filter(|_| seen <= MAX_FILES).ok_or_else(|| {
+                    unclear("it is included in a way that only Compose understands")
+                })?;
+                let place = including.parent().unwrap_or(Path::new("/")).join(file);
+                if !self.is_own(&place) {
+                    let place = place.display();
+                    return Err(unclear(&format!(
+                        "{place} is not in the project's directory"
+                    )));
+                }
+                let text = self.read(&place)?;
+                match compose::service_image(&text, &self.service) {
+                    Err(Refusal::NoService(_) | Refusal::Included(_)) => {}
+                    Err(refusal) => return Err(refused(&place, &refusal)),
+                    Ok(_) if found.is_some() => {
+                        return Err(unclear("several of them describe it"));
+                    }
+                    Ok(image) => found = Some((place.clone(), text, image)),
+                }
+                open.push(place);
+            }
+        }
+        let (place, text, image) =
+            found.ok_or_else(|| unclear("none of them says what it runs"))?;
+        if image.text.contains('$') {
+            return Err(unclear("its image is computed from variables"));
+        }
+        for own in &self.files {
+            let text = self.read(own)?;
+            let services = compose::services(&text).map_err(|refusal| refused(own, &refusal))?;
+            for other in services {
+                if let Err(Refusal::ExtendsFile { file, base, .. }) =
+                    compose::service_image(&text, &other)
+                    && base == self.service
+                    && same(&own.parent().unwrap_or(Path::new("/")).join(file), &place)
+                {
+                    return Err(unclear(&format!("`{other}` extends it")));
+                }
+            }
+        }
+        self.found(place, text, self.service.clone(), image)
+    }
+
+    fn is_own(&self, place: &Path) -> bool {
+        std::fs::canonicalize(place).is_ok_and(|place| {
+            std::fs::canonicalize(&self.directory).is_ok_and(|own| place.starts_with(own))
+        })
     }
 
     fn found(
@@ -174,6 +236,13 @@ impl Project {
         }
         let read = |path: &PathBuf| Ok((path.clone(), self.read(path)?));
         self.environment_files.iter().map(read).collect()
+    }
+}
+
+fn same(one: &Path, other: &Path) -> bool {
+    match (std::fs::canonicalize(one), std::fs::canonicalize(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
     }
 }
 

@@ -19,6 +19,15 @@ pub(super) struct Lookup<'a> {
     steps: Cell<usize>,
 }
 
+/// The scalar that decides.
+#[derive(Clone, Copy)]
+pub(super) struct Located<'a> {
+    pub scalar: &'a Scalar,
+    /// Where others use the scalar too, and the service says by an alias of its own that it does:
+    /// where that begins.
+    pub alias: Option<usize>,
+}
+
 /// Where a service's image is written.
 #[derive(Clone, Copy)]
 struct Written<'a> {
@@ -48,11 +57,14 @@ impl<'a> Lookup<'a> {
         })
     }
 
-    /// The scalar that decides, and nothing else's.
-    pub fn image(&self, service: &str) -> Result<&'a Scalar, Refusal> {
+    /// The scalar that decides, and nothing else's; or an alias of the service alone.
+    pub fn image(&self, service: &str) -> Result<Located<'a>, Refusal> {
         let found = self.written(service, MAX_DEPTH)?;
         let shared = || Refusal::Shared(service.to_owned());
-        if self.outline.aliases_of(found.scalar.anchor) > usize::from(found.by_alias) {
+        let alias = self.own_alias(service)?;
+        let aliases = self.outline.aliases_of(found.scalar.anchor);
+        let mut is_shared = aliases > usize::from(found.by_alias);
+        if is_shared && alias.is_none() {
             return Err(shared());
         }
         for (other, _) in &self.services.entries {
@@ -70,10 +82,30 @@ impl<'a> Lookup<'a> {
                     service: service.to_owned(),
                     by: other.clone(),
                 },
+                (false, false) if alias.is_some() => {
+                    is_shared = true;
+                    continue;
+                }
                 (false, false) => shared(),
             });
         }
-        Ok(found.scalar)
+        Ok(Located {
+            scalar: found.scalar,
+            alias: alias.filter(|_| is_shared),
+        })
+    }
+
+    /// Where `image` is an alias in a mapping that is this service's and nothing else's.
+    fn own_alias(&self, service: &str) -> Result<Option<usize>, Refusal> {
+        let Some(Node::Map(own)) = self.services.get(service)? else {
+            return Ok(None);
+        };
+        match own.get("image")? {
+            Some(Node::Alias(alias)) if self.outline.aliases_of(own.anchor) == 0 => {
+                Ok(Some(alias.start))
+            }
+            _ => Ok(None),
+        }
     }
 
     fn written(&self, service: &str, depth: usize) -> Result<Written<'a>, Refusal> {
@@ -177,10 +209,10 @@ impl<'a> Lookup<'a> {
     fn follow(&self, node: &'a Node) -> Result<(&'a Node, bool), Refusal> {
         let mut node = node;
         let mut by_alias = false;
-        while let Node::Alias(anchor) = node {
+        while let Node::Alias(alias) = node {
             self.step(1)?;
             by_alias = true;
-            node = self.anchors.get(anchor).copied().ok_or_else(|| {
+            node = self.anchors.get(&alias.anchor).copied().ok_or_else(|| {
                 Refusal::Malformed("an alias stands for nothing that was named".to_owned())
             })?;
         }

@@ -18,10 +18,17 @@ pub(super) struct Outline {
 
 pub(super) enum Node {
     Scalar(Scalar),
-    /// Of what bears this anchor.
-    Alias(usize),
+    Alias(Alias),
     Map(Map),
     Sequence(Sequence),
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Alias {
+    /// Of what it stands for.
+    pub anchor: usize,
+    /// Where it begins, in bytes.
+    pub start: usize,
 }
 
 pub(super) struct Sequence {
@@ -179,7 +186,8 @@ impl Builder<'_> {
             Event::Alias(anchor) => {
                 *self.aliases.entry(anchor).or_default() += 1;
                 self.events.push(format!("alias {anchor}"));
-                self.put(Node::Alias(anchor));
+                let start = self.places.bytes(start);
+                self.put(Node::Alias(Alias { anchor, start }));
             }
             Event::Scalar(value, style, anchor, tag) => {
                 self.events

@@ -73,6 +73,65 @@ fn position(file: &str) -> usize {
 }
 
 #[test]
+fn a_service_that_shares_a_scalar_gets_a_text_of_its_own() {
+    for (file, after) in [
+        (
+            "x-i: &i app:1.0.0\nservices:\n  web:\n    image: *i # ours\n  db:\n    image: *i\n",
+            "x-i: &i app:1.0.0\nservices:\n  web:\n    image: app:1.1.0 # ours\n  db:\n    image: *i\n",
+        ),
+        (
+            "services:\r\n  db:\r\n    image: &i 'app:1.0.0'\r\n  web: {image: *i, restart: always}\r\n",
+            "services:\r\n  db:\r\n    image: &i 'app:1.0.0'\r\n  web: {image: 'app:1.1.0', restart: always}\r\n",
+        ),
+        (
+            "x-i: &i \"app:${T:-1.0.0}\"\nservices:\n  web: {image: *i}\n  db: {image: *i}",
+            "x-i: &i \"app:${T:-1.0.0}\"\nservices:\n  web: {image: \"app:${T:-1.1.0}\"}\n  db: {image: *i}",
+        ),
+        (
+            "x-i: &i app:1.0.0\nservices:\n  web:\n    image: *i\n    command: *i",
+            "x-i: &i app:1.0.0\nservices:\n  web:\n    image: app:1.1.0\n    command: *i",
+        ),
+        (
+            "x-b: &b\n  image: &i app:1.0.0\nservices:\n  db:\n    <<: *b\n  web:\n    <<: *b\n    image: *i\n",
+            "x-b: &b\n  image: &i app:1.0.0\nservices:\n  db:\n    <<: *b\n  web:\n    <<: *b\n    image: app:1.1.0\n",
+        ),
+    ] {
+        assert_eq!(edited(file), after, "{file}");
+        // Back again, and what is so already.
+        let back = to_tag(after, "1.0.0", None, Pinning::AsItIs).unwrap().text;
+        assert_eq!(back, after.replace("1.1.0", "1.0.0"));
+        let same = to_tag(file, "1.0.0", None, Pinning::AsItIs).unwrap();
+        assert!(same.changes_nothing() && same.text == file);
+    }
+    let shared = "x-i: &i app:${T}\nservices:\n  web:\n    image: *i\n  db:\n    image: *i\n";
+    let refusal = only_use(shared, "web", "T", ".env").unwrap_err();
+    assert!(
+        refusal.to_string().contains("something else uses it"),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn files_are_included_as_the_project_or_not_at_all() {
+    let file = "include: [a.yml, {path: b/c.yml}, {path: [d.yml]}, {path: [e.yml, f.yml]}, \
+                {path: g.yml, env_file: g.env}, oci://h/i, $J]\n";
+    let some = |path: &str| Some(path.to_owned());
+    assert_eq!(
+        includes(file).unwrap(),
+        [
+            some("a.yml"),
+            some("b/c.yml"),
+            some("d.yml"),
+            None,
+            None,
+            None,
+            None
+        ]
+    );
+    assert!(includes("services: {}\n").unwrap().is_empty());
+}
+
+#[test]
 fn tags_and_digests_are_written_as_they_were() {
     let cases = [
         (
@@ -156,8 +215,12 @@ fn what_cannot_be_changed_safely_is_refused_with_its_reason() {
             "built",
         ),
         (
-            "x-i: &i app:1\nservices:\n  web:\n    image: *i\n    command: *i\n",
+            "x-i: &i app:1\nservices:\n  web: &w\n    image: *i\n  db:\n    <<: *w\n",
             "alias",
+        ),
+        (
+            "x-i: &i app:1\nservices:\n  web:\n    image: *i\n  db:\n    extends: web\n",
+            "`db` extends",
         ),
         (
             "services:\n  web:\n    image: app:${A:-1}.${B:-0}-${A:-1}\n",
