@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
-use plimsoll_support::{image::Image, wait};
+use plimsoll_support::{image::Image, oracle::End, wait};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -165,4 +165,45 @@ async fn a_script_bars_an_update_until_it_lets_it_pass_and_others_follow_it() {
         let gone = answer(fleet.request(0, Method::DELETE, &path)).await;
         assert_eq!(gone.status, status, "{}", gone.text);
     }
+}
+
+#[tokio::test]
+async fn what_follows_an_update_is_restarted_once_when_a_worker_dies_in_it() {
+    let fleet = Fleet::start(1).await;
+    let other = fleet.deploy("other", Case::app()).await;
+    let labels = [("docksmith.post-update", &*format!("restart:{other}"))];
+    let case = Case {
+        labels: &labels,
+        ..Case::app()
+    };
+    let name = fleet.deploy("app", case).await;
+    let mut mortal = fleet
+        .worker("local")
+        .env("PLIMSOLL_TEST_CRASH_AT", "post-update:after")
+        .spawn();
+    fleet.publish("app", "1.1.0", Image::app("1.1.0")).await;
+    fleet.watched(&other).await;
+    let id = fleet.watched(&name).await;
+    let operation = fleet.begin_update(0, &id).await;
+    wait::until_true("the worker to die", PATIENCE, || {
+        std::future::ready(mortal.exited().is_some())
+    })
+    .await;
+    let _worker = fleet.worker("local").spawn();
+    let (end, row) = fleet.judged(operation).await;
+    assert_eq!(end, End::Succeeded, "{row:#}");
+    let asked = "SELECT phase FROM update_operations WHERE kind = 'restart'";
+    let phases = wait::until("the other one to be restarted", PATIENCE, async || {
+        let rows = fleet.rows.query(asked, &[]).await.unwrap();
+        let phases: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        phases
+            .iter()
+            .any(|phase| phase == "succeeded")
+            .then_some(phases)
+    })
+    .await;
+    assert_eq!(phases, ["succeeded"]);
+    let begun = "SELECT count(*) FROM operation_journal
+                  WHERE entry = 'intent' AND note ->> 'step' = 'restart' AND operation_id <> $1";
+    assert_eq!(fleet.count(begun, operation).await, 1);
 }

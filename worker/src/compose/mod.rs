@@ -4,6 +4,7 @@
 mod access;
 pub mod file;
 mod found;
+mod namespaces;
 mod observed;
 mod tool;
 
@@ -19,6 +20,7 @@ use plimsoll_domain::{
 
 pub use access::Access;
 pub use found::{Edited, Found};
+pub use namespaces::Namespaces;
 pub use observed::{Observer, Texts};
 pub use tool::{Substitute, Tool};
 
@@ -73,6 +75,8 @@ pub struct Project {
     pub texts: Option<Arc<Texts>>,
     /// The configuration that the container was made from, as Compose hashes it.
     pub config_hash: Option<String>,
+    /// Of other services, that the container lives in.
+    pub namespaces: Namespaces,
 }
 
 impl Project {
@@ -120,6 +124,7 @@ impl Project {
             environment_files: environment.map(|file| directory.join(file)).collect(),
             access: options.access.clone(),
             texts: None,
+            namespaces: Namespaces::default(),
             directory,
             config_hash: labels
                 .get("com.docker.compose.config-hash")

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
+
 use super::Project;
 use crate::command::{Call, run};
 
@@ -60,11 +62,7 @@ impl Tool {
         project: &Project,
         with: Substitute<'_>,
     ) -> Result<BTreeMap<String, String>, String> {
-        let mut arguments = vec![
-            format!("--project-name={}", project.name),
-            format!("--project-directory={}", project.directory.display()),
-            "--profile=*".to_owned(),
-        ];
+        let mut arguments = about(project);
         let mut input = String::new();
         let mut kept = None;
         let mut environment: Vec<&Path> = project.environment_files.iter().map(|f| &**f).collect();
@@ -94,9 +92,16 @@ impl Tool {
             let service = &project.service;
             input = serde_json::json!({ "services": { service: { "image": image } } }).to_string();
         }
+        let mut shared = None;
+        if !project.namespaces.is_empty() {
+            let text = project.namespaces.file(&project.service);
+            let own = Kept::write(&text).map_err(|error| error.to_string())?;
+            let own = shared.insert(own);
+            arguments.push(format!("--file={}", own.path.display()));
+        }
         arguments.extend(["config".to_owned(), "--hash=*".to_owned()]);
         let answer = call(&self.program, &arguments, input.as_bytes()).await?;
-        drop(kept);
+        drop((kept, shared));
         let mut hashes = BTreeMap::new();
         for line in answer.lines() {
             let mut words = line.split_whitespace();
@@ -115,6 +120,31 @@ impl Tool {
             )),
         }
     }
+
+    /// The project's service with everything filled in.
+    ///
+    /// # Errors
+    /// What `docker compose` says.
+    pub async fn service(&self, project: &Project) -> Result<Value, String> {
+        let mut arguments = about(project);
+        let environment = project.environment_files.iter();
+        arguments.extend(environment.map(|file| format!("--env-file={}", file.display())));
+        let files = project.files.iter();
+        arguments.extend(files.map(|file| format!("--file={}", file.display())));
+        arguments.extend(["config", "--format=json"].map(str::to_owned));
+        let answer = call(&self.program, &arguments, b"").await?;
+        let mut all: Value = serde_json::from_str(&answer)
+            .map_err(|error| format!("docker compose named no configuration: {error}"))?;
+        Ok(all["services"][&project.service].take())
+    }
+}
+
+fn about(project: &Project) -> Vec<String> {
+    vec![
+        format!("--project-name={}", project.name),
+        format!("--project-directory={}", project.directory.display()),
+        "--profile=*".to_owned(),
+    ]
 }
 
 /// What is to be taken as if it were written.
@@ -136,7 +166,7 @@ struct Kept {
 
 impl Kept {
     fn write(text: &str) -> io::Result<Self> {
-        let name = format!("plimsoll-{}.env", uuid::Uuid::new_v4().simple());
+        let name = format!("plimsoll-{}", uuid::Uuid::new_v4().simple());
         let kept = Self {
             path: std::env::temp_dir().join(name),
         };
@@ -154,13 +184,15 @@ impl Drop for Kept {
 }
 
 async fn call(program: &Path, arguments: &[String], input: &[u8]) -> Result<String, String> {
-    let finished = run(Call {
+    let environment = [("PATH", "/usr/local/bin:/usr/bin:/bin".to_owned())];
+    // Boxed: what it holds is large, and its callers are deep in an operation.
+    let finished = Box::pin(run(Call {
         program,
         arguments,
-        environment: &[("PATH", "/usr/local/bin:/usr/bin:/bin".to_owned())],
+        environment: &environment,
         input,
         timeout: TIMEOUT,
-    })
+    }))
     .await
     .map_err(|error| error.to_string())?;
     match finished.code {

@@ -22,10 +22,10 @@ use plimsoll_domain::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{error::StepError, program::Program};
+use super::{error::StepError, plan::Snapshot, program::Program};
 use crate::{
     compose::{
-        ComposeOptions, Found, Project, Reconciliation, Substitute, Tool,
+        ComposeOptions, Found, Namespaces, Project, Reconciliation, Substitute, Tool,
         file::{self, Keep, Replaced},
         refused,
     },
@@ -89,13 +89,18 @@ impl Program<'_> {
             ));
         }
         let (own, default) = (json::labels(container), json::labels(image));
-        let project = Project::locate(&UserLabels::new(&own, &default), &options)
+        let mut project = Project::locate(&UserLabels::new(&own, &default), &options)
             .map_err(StepError::Refused)?;
         let found = project.find().map_err(StepError::Refused)?;
         let digest = digest.and_then(Digest::parse);
+        let tool = self.tool().await;
+        if let Some(tool) = &tool {
+            Box::pin(self.put_at_home(tool, &mut project, container)).await;
+        }
         let runs = container["Config"]["Image"].as_str().unwrap_or_default();
         if self.operation.compose_file == Some(FileUse::Apply) {
-            return self.applied(&project, &found, runs, target).await.map(Some);
+            let applied = self.applied(tool.as_ref(), &project, &found, runs, target);
+            return applied.await.map(Some);
         }
         let edited = found
             .edit(&project, target, digest.as_ref(), options.pinning)
@@ -116,7 +121,7 @@ impl Program<'_> {
             }
             disagreements.push(why);
         }
-        let config_hash = match self.tool().await {
+        let config_hash = match &tool {
             None => None,
             Some(tool) => {
                 let with = match &edited.variable {
@@ -126,7 +131,7 @@ impl Program<'_> {
                     }
                     None => Substitute::Image(&edited.image),
                 };
-                match self.hashes(&tool, &project, runs).await {
+                match self.hashes(tool, &project, runs).await {
                     Ok((now, is_made_from_it)) => {
                         let then = tool.hashes(&project, with).await;
                         let then = then.map_err(StepError::Refused)?;
@@ -170,6 +175,7 @@ impl Program<'_> {
     /// The container becomes what the file says, which stays as it is.
     async fn applied(
         &self,
+        tool: Option<&Tool>,
         project: &Project,
         found: &Found,
         runs: &str,
@@ -184,8 +190,8 @@ impl Program<'_> {
             )));
         }
         let mut config_hash = None;
-        if let Some(tool) = self.tool().await
-            && let Ok((mut now, true)) = self.hashes(&tool, project, runs).await
+        if let Some(tool) = tool
+            && let Ok((mut now, true)) = self.hashes(tool, project, runs).await
         {
             config_hash = now.remove(&project.service);
         }
@@ -205,6 +211,53 @@ impl Program<'_> {
             );
         }
         tool
+    }
+
+    /// Has the files hashed with the container's namespaces, where they are those of other services.
+    pub(super) async fn put_at_home(&self, tool: &Tool, project: &mut Project, container: &Value) {
+        let namespaces = Namespaces::of(container);
+        if namespaces.is_empty() {
+            return;
+        }
+        match tool.service(project).await {
+            Ok(service) => project.namespaces = namespaces.written_in(&service),
+            Err(why) => tracing::debug!(why, "hashed without the namespaces of other services"),
+        }
+    }
+
+    /// What Compose's hash of the container becomes when the containers whose namespaces it lives
+    /// in are made anew. Nothing where Compose does not know it as it is: then the next `docker
+    /// compose up` has something to do anyway.
+    pub(super) async fn moved_hash(
+        &self,
+        was: &Snapshot,
+        remaps: &BTreeMap<String, String>,
+    ) -> Option<String> {
+        if was.image.is_null() || Namespaces::of(&was.container).is_empty() {
+            return None;
+        }
+        let (own, default) = (json::labels(&was.container), json::labels(&was.image));
+        let user = UserLabels::new(&own, &default);
+        user.compose()?;
+        let options = self.options.compose.clone();
+        let options = options
+            .unwrap_or_else(|| ComposeOptions::asked_for(self.world.settings.compose.clone()));
+        let mut project = Project::locate(&user, &options).ok()?;
+        let own = project.config_hash.clone()?;
+        // Only what may be read, and only what there is.
+        for file in &project.files {
+            project.access.read(file).ok()?;
+        }
+        let tool = self.tool().await?;
+        self.put_at_home(&tool, &mut project, &was.container).await;
+        let mut moved = project.clone();
+        moved.namespaces = moved.namespaces.moved(remaps);
+        let (before, after) = tokio::join!(
+            tool.hashes(&project, Substitute::Nothing),
+            tool.hashes(&moved, Substitute::Nothing),
+        );
+        let is_known = before.ok()?.get(&project.service) == Some(&own);
+        after.ok()?.remove(&project.service).filter(|_| is_known)
     }
 
     /// What the files hash to, by service, and whether the container was made from them: as they

@@ -20,6 +20,7 @@ use plimsoll_domain::{
 use serde_json::Value;
 
 use super::{
+    compose::CONFIG_HASH,
     crash_point::Side,
     effects::{gone_is_fine, never, required},
     error::StepError,
@@ -476,6 +477,12 @@ impl Program<'_> {
         old: Option<&Value>,
         remaps: &BTreeMap<String, String>,
     ) -> Result<ContainerId, StepError> {
+        let mut was = was.clone();
+        // So that Compose knows it again in its new home.
+        if let Some(hash) = Box::pin(self.moved_hash(&was, remaps)).await {
+            was.container["Config"]["Labels"][CONFIG_HASH] = hash.into();
+        }
+        let was = &was;
         let spec = self
             .as_it_was(was, ROLE_DEPENDANT, remaps, AutoRemove::Accept, &[])
             .await?;

@@ -19,7 +19,7 @@ use plimsoll_domain::{
     image::ImageRef,
     labels::{LabelChange, LabelReach, UserLabels},
     operation::Phase,
-    recovery::SeenFile,
+    recovery::{Action, SeenFile},
     spec::{SpecInput, plan},
 };
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 
 use super::{
     compose::{CONFIG_HASH, refuse_others},
+    crash_point::Side,
     error::StepError,
     observe::ROLE_NEW,
     plan::{Plan, Snapshot, prior_of},
@@ -43,6 +44,9 @@ use crate::{
 };
 
 type Labels = BTreeMap<String, String>;
+
+/// As the journal names it, whether the container is made anew or not.
+const WRITE_FILE: &str = Action::WriteFile.as_str();
 
 /// What is to be written where.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -198,7 +202,7 @@ impl Program<'_> {
                 options.label
             )));
         }
-        let project = Project::locate(&user, &options).map_err(StepError::Refused)?;
+        let mut project = Project::locate(&user, &options).map_err(StepError::Refused)?;
         let (wanted, located) = (change.clone(), project.clone());
         let look = move || look_into(&located, &wanted);
         let looked = tokio::task::spawn_blocking(look).await;
@@ -211,11 +215,12 @@ impl Program<'_> {
         let mut disagreements = Vec::new();
         let mut config_hash = None;
         if let Some(tool) = self.tool().await {
+            Box::pin(self.put_at_home(&tool, &mut project, container)).await;
             let runs = container["Config"]["Image"].as_str().unwrap_or_default();
-            match self.hashes(&tool, &project, runs).await {
+            match Box::pin(self.hashes(&tool, &project, runs)).await {
                 Ok((now, true)) => {
                     let then = tool.hashes(&project, Substitute::File(&path, &edited));
-                    let then = then.await.map_err(StepError::Refused)?;
+                    let then = Box::pin(then).await.map_err(StepError::Refused)?;
                     refuse_others(&project, &path, &now, &then)?;
                     // What else differs from the file (another image) is for Compose to apply.
                     if now.get(&project.service) == project.config_hash.as_ref() {
@@ -229,7 +234,12 @@ impl Program<'_> {
                 Err(why) => disagreements.push(why),
             }
         }
-        self.reconcile(&options, &disagreements)?;
+        // The worker before this one may have changed the file and died: then they do not agree
+        // because of this change.
+        let store = self.world.app.store();
+        if store.count_intents(self.operation.id, WRITE_FILE).await? == 0 {
+            self.reconcile(&options, &disagreements)?;
+        }
         Ok(Some(LabelStep {
             plan: LabelPlan {
                 file: path,
@@ -243,13 +253,9 @@ impl Program<'_> {
 
     /// Changes the file and leaves the container as it is.
     async fn change_file(&mut self, plan: LabelPlan) -> Result<Turn, StepError> {
-        self.write(
-            None,
-            Some("write-file"),
-            Changes::default(),
-            Completion::Open,
-        )
-        .await?;
+        self.write(None, Some(WRITE_FILE), Changes::default(), Completion::Open)
+            .await?;
+        self.crash_point(WRITE_FILE, Side::Before);
         let why = match standing(&plan).await {
             Standing::Written => None,
             Standing::Theirs => Some("somebody else changes it".to_owned()),
@@ -260,6 +266,7 @@ impl Program<'_> {
             let file = plan.file.display();
             return Err(StepError::Refused(format!("{file} is left alone: {why}")));
         }
+        self.crash_point(WRITE_FILE, Side::After);
         self.file_end = Some(end(&plan, &Standing::Written));
         let evidence = json!({
             "by": "file", "file": plan.file.display().to_string(), "observedAt": self.now(),

@@ -103,9 +103,9 @@ impl Program<'_> {
         if !Box::pin(self.is_still_so(&container, &dependants)).await? {
             return Ok(Turn::Next);
         }
-        let compose = self
-            .compose_step(&container, &old_image, &reference, target.digest.as_deref())
-            .await?;
+        let digest = target.digest.as_deref();
+        let compose = self.compose_step(&container, &old_image, &reference, digest);
+        let compose = Box::pin(compose).await?;
         self.pin(&container).await?;
         self.engine
             .tag_image(&image_id, &reference.familiar_name(), reference.tag_name())

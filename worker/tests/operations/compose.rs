@@ -2,7 +2,7 @@
 //! the same file.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bollard::models::RestartPolicyNameEnum as Restart;
@@ -17,15 +17,15 @@ use tempfile::TempDir;
 
 use crate::world::{Deployed, World};
 
-struct Stack {
-    world: World,
+pub struct Stack {
+    pub world: World,
     directory: TempDir,
     file: PathBuf,
-    app: Deployed,
+    pub app: Deployed,
     target: String,
 }
 
-fn options() -> ComposeOptions {
+pub fn options() -> ComposeOptions {
     ComposeOptions {
         file: None,
         label: "dd.compose.file".to_owned(),
@@ -39,6 +39,20 @@ fn options() -> ComposeOptions {
 impl Stack {
     /// A service `web` of a file of this text, where `{image}` is what it runs.
     async fn new(text: &str, next: Image, options: ComposeOptions) -> Self {
+        Self::hashed(text, next, options, async |_| "0".repeat(64)).await
+    }
+
+    /// The same, and Compose agrees that the container was made from the file.
+    pub async fn agreed(text: &str, next: Image, options: ComposeOptions) -> Self {
+        Self::hashed(text, next, options, async |file| compose_hash(file).await).await
+    }
+
+    async fn hashed(
+        text: &str,
+        next: Image,
+        options: ComposeOptions,
+        hash: impl AsyncFnOnce(&Path) -> String,
+    ) -> Self {
         let mut world = World::new().await;
         let of_trigger = TriggerOptions {
             compose: Some(options),
@@ -60,7 +74,7 @@ impl Stack {
                 "com.docker.compose.project.config_files",
                 file.display().to_string(),
             ),
-            ("com.docker.compose.config-hash", "0".repeat(64)),
+            ("com.docker.compose.config-hash", hash(&file).await),
         ];
         let labels: HashMap<String, String> = labels
             .into_iter()
@@ -84,13 +98,30 @@ impl Stack {
         self.world.request_update(&self.app, &self.target).await
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         std::fs::read_to_string(&self.file).unwrap()
     }
 
-    fn files(&self) -> usize {
+    pub fn files(&self) -> usize {
         std::fs::read_dir(self.directory.path()).unwrap().count()
     }
+}
+
+/// What Compose would write on the container of `web`.
+async fn compose_hash(file: &Path) -> String {
+    let mut command = tokio::process::Command::new("docker");
+    command.args(["compose", "--project-name", "shop", "--file"]);
+    command.arg(file).args(["config", "--hash=web"]);
+    let output = command.output().await.expect("docker is there");
+    let hash = String::from_utf8(output.stdout).unwrap();
+    let hash = hash.split_whitespace().last().unwrap_or_default();
+    assert_eq!(
+        hash.len(),
+        64,
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    hash.to_owned()
 }
 
 const TEXT: &str = "# shop\r\nservices:\r\n  web: {image: '{image}'} # 1.0.0\r\n";

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use bollard::models::{ContainerCreateBody, RestartPolicyNameEnum as Restart, VolumeCreateRequest};
+use bollard::query_parameters::{InspectNetworkOptions, RemoveVolumeOptions};
 use futures::StreamExt;
 use plimsoll_app::removals::{ItemState, Removal};
 use plimsoll_app::store::{begin, commit, jobs, jobs::NewJob, removals, removals::NewRemoval};
@@ -216,10 +217,20 @@ async fn prune_survives(point: &str, side: Side) {
     assert_eq!(gone, ObjectKind::ALL, "{side:?} {point}: {removal:#?}");
     let client = docker.client();
     assert!(docker.containers().await.is_empty());
-    assert!(client.inspect_network(&network, None).await.is_err());
+    assert!(
+        client
+            .inspect_network(&network, None::<InspectNetworkOptions>)
+            .await
+            .is_err()
+    );
     assert!(client.inspect_volume(&own).await.is_err());
     assert!(client.inspect_image(&reference).await.is_err());
-    assert!(client.remove_volume(&foreign, None).await.is_ok());
+    assert!(
+        client
+            .remove_volume(&foreign, None::<RemoveVolumeOptions>)
+            .await
+            .is_ok()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
