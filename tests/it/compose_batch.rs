@@ -133,6 +133,40 @@ async fn a_stack_is_updated_in_order_and_what_comes_after_a_failure_is_left_with
         .replace("db:1.0.0", "db:1.1.0");
     assert_eq!(stack.text(), updated);
 
+    // The stack by its name: nothing new, and then all that is.
+    let path = format!("/stacks/{}/update?composeFile=edit", stack.project);
+    let asked = async |path: &str| {
+        let request = fleet.request(0, Method::POST, path);
+        answer(request.header("idempotency-key", path)).await
+    };
+    for (path, status) in [
+        (path.as_str(), 400),
+        ("/stacks/none/update", 404),
+        (&format!("{path}&watcher=nowhere"), 404),
+        (&path.replace("edit", "apply"), 400),
+    ] {
+        let refused = asked(path).await;
+        assert_eq!(refused.status, status, "{path}: {}", refused.text);
+    }
+    fleet.publish("db", "1.1.1", Image::app("1.1.1-db")).await;
+    fleet.watched(&stack.name("db")).await;
+    let accepted = asked(&path).await;
+    assert_eq!(accepted.status, 202, "{}", accepted.text);
+    let group = accepted.json();
+    let busy = answer(fleet.request(0, Method::POST, &path)).await;
+    assert_eq!(busy.status, 409, "{}", busy.text);
+    let place = format!("/api/v1/operation-groups/{}", text(&group, "operationId"));
+    assert_eq!(accepted.header("location"), place);
+    assert_eq!(asked(&path).await.json()["operations"], group["operations"]);
+    let first = &group["operations"][0];
+    assert_eq!(text(first, "containerName"), stack.name("db"));
+    let (end, row) = fleet
+        .judged(text(first, "operationId").parse().unwrap())
+        .await;
+    assert_eq!(end, End::Succeeded, "{row:#}");
+    let updated = updated.replace("db:1.1.0", "db:1.1.1");
+    assert_eq!(stack.text(), updated);
+
     // The database of the next version does not start.
     let bad = Image::exits("1.2.0-db", 3, "cannot start");
     fleet.publish("db", "1.2.0", bad).await;

@@ -3,8 +3,8 @@
 use plimsoll_app::batch_updates::{BatchGroup, BatchMember, BatchOperation, BatchRejected};
 use plimsoll_domain::compose::FileUse;
 use poem_openapi::{
-    Object, OpenApi,
-    param::Header,
+    ApiResponse, Object, OpenApi,
+    param::{Header, Path, Query},
     payload::Json,
     types::{Example, MaybeUndefined},
 };
@@ -12,11 +12,14 @@ use serde_json::json;
 
 use super::{
     Tag,
+    actions::Acting,
     body::RequiredJson,
     bulk_updates::UpdatingMany,
     described::{IdempotencyKey, Text, text},
     error::{ApiError, ErrorOf, INVALID_PARAMETERS},
+    operation_groups::location,
     operations::caller,
+    stacks::engines,
     updates::ComposeFileUse,
 };
 use crate::{
@@ -25,7 +28,7 @@ use crate::{
     middleware::context::RequestContext,
 };
 
-/// `POST /api/v1/operation-groups`.
+/// `POST /api/v1/operation-groups` and `/api/v1/stacks/{name}/update`.
 pub struct BatchUpdates;
 
 /// What is to be updated: 1 to 200 containers.
@@ -121,6 +124,29 @@ struct GroupRejected {
     stack: Option<String>,
     status_code: u16,
     message: String,
+}
+
+/// A stack whose containers are updated one after another.
+#[derive(Object)]
+#[oai(rename_all = "camelCase")]
+struct StackUpdateAccepted {
+    message: String,
+    /// Of the group.
+    operation_id: String,
+    /// In the order in which they come.
+    operations: Vec<MemberAccepted>,
+    /// Those with an update that cannot be made.
+    rejected: Vec<GroupRejected>,
+}
+
+#[derive(ApiResponse)]
+enum StackUpdateAnswer {
+    /// Durable and running; it goes on whatever happens to this connection
+    #[oai(status = 202)]
+    Accepted(
+        Json<StackUpdateAccepted>,
+        #[oai(header = "Location")] String,
+    ),
 }
 
 impl From<BatchGroup> for GroupAccepted {
@@ -234,5 +260,63 @@ impl BatchUpdates {
             groups,
             rejected,
         }))
+    }
+
+    /// Update a stack
+    ///
+    /// Every container of it that has an update, in the order in which its services need each
+    /// other. Does not wait. What comes after one that failed is left as it is, its Compose file
+    /// too; what runs and follows the updated ones is restarted after them. Refused while an
+    /// operation works on one of the containers, and where none of them has an update.
+    #[oai(
+        path = "/stacks/:name/update",
+        method = "post",
+        operation_id = "updateStack",
+        tag = "Tag::Stacks"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    async fn update_stack(
+        &self,
+        who: Authorized<perm::ContainersUpdate>,
+        state: ApiState,
+        context: RequestContext,
+        name: Path<String>,
+        watcher: Query<Option<String>>,
+        /// Empty for this installation's own.
+        agent: Query<Option<String>>,
+        /// `edit` writes the new images into the Compose files that the containers came from, each
+        /// once it has proved itself, whatever triggers update them.
+        #[oai(name = "composeFile")]
+        compose_file: Query<Option<Text<ComposeFileUse>>>,
+        /// Repeating a request with the same key names the same operations
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<Text<IdempotencyKey>>>,
+    ) -> Result<StackUpdateAnswer, ErrorOf<Acting>> {
+        let compose_file = match compose_file.0 {
+            None => None,
+            Some(text) if text.0 == "edit" => Some(FileUse::Edit),
+            Some(_) => return Err(ApiError::bad_request("composeFile must be edit").into()),
+        };
+        let engines = engines(watcher.0, agent.0);
+        let asked = compose_file.map(FileUse::as_str);
+        let target = format!("POST /stacks/{}/update {engines:?} {asked:?}", name.0);
+        let caller = caller(who.principal(), &context, text(&key.0), &target, "")?;
+        let app = &state.app;
+        let batch = app.request_stack_update(&name.0, &engines, compose_file, &caller);
+        let mut batch = batch.await?;
+        // One stack on one engine is one group.
+        let group = batch
+            .groups
+            .pop()
+            .ok_or_else(|| ApiError::internal("a stack was accepted without a group"))?;
+        let place = location(group.id);
+        let group = GroupAccepted::from(group);
+        let accepted = StackUpdateAccepted {
+            message: "Stack update accepted".to_owned(),
+            operation_id: group.id,
+            operations: group.operations,
+            rejected: batch.rejected.into_iter().map(Into::into).collect(),
+        };
+        Ok(StackUpdateAnswer::Accepted(Json(accepted), place))
     }
 }

@@ -26,6 +26,7 @@ use crate::{
     inventory::Inventory,
     operation_groups::{Group, GroupKind, NewGroupRequest},
     requests::{Caller, accepted_member_event},
+    stacks::{self, Engines},
     update_triggers::trigger_of,
     updates::{Admitted, UpdateOrigin, refuse_without_file},
 };
@@ -209,6 +210,54 @@ impl App {
                 }
                 Err(error) => return Err(error),
             }
+        }
+        Ok(batch)
+    }
+
+    /// Accepts an update of every container of the stack that has one, as
+    /// [`App::request_batch_update`] would.
+    ///
+    /// # Errors
+    /// `Forbidden` when actions are off, `NotFound` stack or `Conflict` naming the engines that have
+    /// one of that name, `Invalid` where no container of it has an update; where none is accepted,
+    /// what the update of one is refused with: `Conflict` while an operation works on one of them.
+    pub async fn request_stack_update(
+        &self,
+        name: &str,
+        engines: &Engines,
+        compose_file: Option<FileUse>,
+        caller: &Caller<'_>,
+    ) -> Result<Batch, AppError> {
+        caller.authorise(Scope::ContainersUpdate)?;
+        self.container_actions_allowed()?;
+        if let Some(known) = self.replayed(caller).await? {
+            let batch = OperationGroupId::from_uuid(known.as_uuid());
+            return self.replay_batch(batch, &[]).await;
+        }
+        let snapshot = self.snapshot().await?;
+        let inventory = &snapshot.inventory;
+        let stack = stacks::find(inventory, name, engines)?;
+        let survey = inventory.survey();
+        let services = stack.services.iter().map(|node| survey.node(*node));
+        let members: Vec<BatchMember> = services
+            .flat_map(|node| stacks::entries(inventory, &node.containers))
+            .filter(|entry| entry.update_available)
+            .map(|entry| BatchMember {
+                container: entry.id().to_owned(),
+                version: None,
+                compose_file,
+            })
+            .collect();
+        if members.is_empty() {
+            return Err(AppError::Invalid(
+                "No update available for this stack".to_owned(),
+            ));
+        }
+        let mut batch = self.request_batch_update(&members, caller).await?;
+        if batch.groups.is_empty() && !batch.rejected.is_empty() {
+            let is_busy = |one: &BatchRejected| matches!(one.error, AppError::Conflict { .. });
+            let told = batch.rejected.iter().position(is_busy).unwrap_or_default();
+            return Err(batch.rejected.swap_remove(told).error);
         }
         Ok(batch)
     }
