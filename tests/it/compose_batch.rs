@@ -133,14 +133,13 @@ async fn a_stack_is_updated_in_order_and_what_comes_after_a_failure_is_left_with
         .replace("db:1.0.0", "db:1.1.0");
     assert_eq!(stack.text(), updated);
 
-    // The stack by its name: nothing new, and then all that is.
+    // The stack by its name: whatever of it has an update, `proxy` too.
     let path = format!("/stacks/{}/update?composeFile=edit", stack.project);
     let asked = async |path: &str| {
         let request = fleet.request(0, Method::POST, path);
         answer(request.header("idempotency-key", path)).await
     };
     for (path, status) in [
-        (path.as_str(), 400),
         ("/stacks/none/update", 404),
         (&format!("{path}&watcher=nowhere"), 404),
         (&path.replace("edit", "apply"), 400),
@@ -150,22 +149,38 @@ async fn a_stack_is_updated_in_order_and_what_comes_after_a_failure_is_left_with
     }
     fleet.publish("db", "1.1.1", Image::app("1.1.1-db")).await;
     fleet.watched(&stack.name("db")).await;
+    fleet.watched(&stack.name("proxy")).await;
     let accepted = asked(&path).await;
     assert_eq!(accepted.status, 202, "{}", accepted.text);
-    let group = accepted.json();
     let busy = answer(fleet.request(0, Method::POST, &path)).await;
     assert_eq!(busy.status, 409, "{}", busy.text);
+    let group = accepted.json();
     let place = format!("/api/v1/operation-groups/{}", text(&group, "operationId"));
     assert_eq!(accepted.header("location"), place);
     assert_eq!(asked(&path).await.json()["operations"], group["operations"]);
-    let first = &group["operations"][0];
-    assert_eq!(text(first, "containerName"), stack.name("db"));
-    let (end, row) = fleet
-        .judged(text(first, "operationId").parse().unwrap())
-        .await;
-    assert_eq!(end, End::Succeeded, "{row:#}");
-    let updated = updated.replace("db:1.1.0", "db:1.1.1");
+    let operations = group["operations"].as_array().unwrap();
+    let mut names: Vec<_> = operations
+        .iter()
+        .map(|one| text(one, "containerName"))
+        .collect();
+    names.sort();
+    assert_eq!(names, [stack.name("db"), stack.name("proxy")], "{group:#}");
+    for operation in operations {
+        let id = text(operation, "operationId").parse().unwrap();
+        let (end, row) = fleet.judged(id).await;
+        assert_eq!(end, End::Succeeded, "{row:#}");
+    }
+    let updated = updated
+        .replace("db:1.1.0", "db:1.1.1")
+        .replace("app:1.0.0\n", "app:1.1.0\n");
     assert_eq!(stack.text(), updated);
+    wait::until_true("nothing to be left", PATIENCE, async || {
+        let shown = fleet.get(0, &format!("/stacks/{}", stack.project)).await;
+        shown["updatesAvailable"] == 0
+    })
+    .await;
+    let nothing = answer(fleet.request(0, Method::POST, &path)).await;
+    assert_eq!(nothing.status, 400, "{}", nothing.text);
 
     // The database of the next version does not start.
     let bad = Image::exits("1.2.0-db", 3, "cannot start");
