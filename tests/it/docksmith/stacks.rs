@@ -248,7 +248,7 @@ async fn a_stack_is_updated_undone_and_mended_as_the_document_says() {
     assert_eq!(nobody.status, 404, "{}", nobody.text);
     let body = json!({"operation_id": batch, "container_names": [web], "force": true});
     let back = data(&docksmith.post("/rollback/containers", body).await);
-    assert_eq!(names(&back), [web.clone()]);
+    assert_eq!(names(&back), std::slice::from_ref(&web));
     assert_eq!(back["original_operation_id"], batch.as_str());
     let ended = docksmith.ended(&text(&back, "operation_id")).await;
     assert_eq!(ended["status"], "complete", "{ended:#}");
