@@ -192,7 +192,8 @@ fn a_busy_installation_is_sound() {
 #[test]
 fn the_gateway_api_is_sound() {
     let rendering = is_sound("gateway", Policies::Rendered);
-    assert_eq!(rendering.of("HTTPRoute").count(), 1);
+    // One to each of the API's ports.
+    assert_eq!(rendering.of("HTTPRoute").count(), 2);
 }
 
 #[test]
