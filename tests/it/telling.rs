@@ -339,7 +339,8 @@ async fn services_that_hang_or_answer_garbage_delay_nobody() {
             ("DD_TRIGGER_MQTT_WEB_URL", &format!("ws://{odd}/")),
             ("DD_TRIGGER_KAFKA_DEAF_BROKERS", &deaf),
             ("DD_TRIGGER_KAFKA_ODD_BROKERS", &odd),
-            ("DD_TRIGGER_COMMAND_STUCK_CMD", "sleep 1000"),
+            // It outlives its worker, which is killed.
+            ("DD_TRIGGER_COMMAND_STUCK_CMD", "sleep 60"),
         ],
     )
     .await;
