@@ -304,7 +304,13 @@ async fn without_postgres_every_operation_says_so_within_a_second() {
 
 #[tokio::test]
 async fn without_redis_reads_updates_and_events_go_on() {
-    let mut world = World::start().await;
+    let (database, redis) = (Database::migrated().await, Redis::start().await);
+    let api = Server::api(database.url(), &redis.url());
+    // No watch but those that are asked for: a scheduled one answers from what was known before.
+    let mut world = World::with(database, redis, api, |worker| {
+        worker.env("PLIMSOLL_WATCHER_LOCAL_WATCHATSTART", "false")
+    })
+    .await;
     let image = world.publish("app", &["1.0.0", "1.1.0"]).await;
     let id = world.run("app", &image, &[]).await;
     world.redis.stop();
