@@ -88,9 +88,12 @@ impl Program<'_> {
         self.signature_gate(&reference).await?;
         self.security_gate(&reference, &container, &old_image)
             .await?;
-        let (target, dependants) =
-            tokio::join!(self.fetch(&reference), self.dependants_of(&container));
-        let (target, dependants) = (target?, dependants?);
+        let (target, dependants, facts) = tokio::join!(
+            self.fetch(&reference),
+            self.dependants_of(&container),
+            self.engine_facts(),
+        );
+        let (target, dependants, facts) = (target?, dependants?, facts?);
         let image_id = text(&target.image, "Id").to_owned();
         if calls_itself && container["Image"] == image_id.as_str() {
             return self.is_current(&image_id).await;
@@ -111,7 +114,6 @@ impl Program<'_> {
             .tag_image(&image_id, &reference.familiar_name(), reference.tag_name())
             .await?;
 
-        let facts = self.engine_facts().await?;
         let (gate, auto_remove) = self.rules(&container, &old_image);
         let changed_paths = self.changed_paths(&container).await?;
         let mut labels = self.labels(ROLE_NEW);
