@@ -45,6 +45,22 @@ where
     .await;
 }
 
+/// Polls for what may be over soon: ever again after five milliseconds.
+pub async fn glimpse<F, Fut>(what: &str, limit: Duration, mut probe: F)
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = bool>,
+{
+    let deadline = Instant::now() + limit;
+    while !probe().await {
+        assert!(
+            Instant::now() < deadline,
+            "waited {limit:?} for {what}, in vain"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// What began at `began` should have taken less than `limit`. On a machine that is busy with other
 /// tests it may take three times that: choose limits that a broken mechanism exceeds by more.
 ///

@@ -270,7 +270,7 @@ impl World {
 
     /// Waits for the phase, or the step that is about to be taken.
     pub async fn reaches(&self, operation: OperationId, column: &str, value: &str) {
-        wait::until_true(value, Duration::from_secs(90), async || {
+        wait::glimpse(value, Duration::from_secs(90), async || {
             row(&self.rows, operation.as_uuid()).await[column] == value
         })
         .await;
