@@ -34,13 +34,11 @@ impl Program<'_> {
         // Another operation may have stopped it, or put it aside to make it again, as one that
         // lives in its container's namespaces. What has begun is brought to its end.
         let first = self.before().is_none();
-        if first && !self.is_reserved {
-            match Box::pin(self.claim()).await {
-                Ok(None) => {}
-                Ok(Some(turn)) => return Ok(turn),
-                Err(StepError::Refused(why)) => return self.fail(&why).await,
-                Err(error) => return Err(error),
-            }
+        if first
+            && !self.is_reserved
+            && let Some(turn) = Box::pin(self.claim()).await?
+        {
+            return Ok(turn);
         }
         let container = match self.inspect(&id).await {
             Ok(Some(container)) => container,
@@ -79,12 +77,7 @@ impl Program<'_> {
 
     /// Refuses what only a worker can see.
     async fn may_act(&self, action: ContainerAction, container: &Value) -> Result<(), StepError> {
-        let actor = &self.operation.actor;
-        if self.world.app.store().actor_is_barred(actor).await? {
-            return Err(StepError::Refused(format!(
-                "no longer permitted: {actor} may not change containers any more"
-            )));
-        }
+        self.refuse_barred_actor().await?;
         if action != ContainerAction::Start {
             self.refuse_own_container(container)?;
         }
@@ -115,8 +108,12 @@ impl Program<'_> {
         self.write(None, Some(name(call)), changes, Completion::Open)
             .await?;
         // Instead of the grace that it was made with.
-        let asked = self.world.app.store().stop_grace(self.operation.id);
-        if let Some(grace) = asked.await? {
+        let store = self.world.app.store();
+        let asked = match call {
+            Call::Stop | Call::Restart => store.stop_grace(self.operation.id).await?,
+            Call::Start | Call::Unpause => None,
+        };
+        if let Some(grace) = asked {
             container["Config"]["StopTimeout"] = grace.seconds().into();
         }
         if !self.lease.is_held() {

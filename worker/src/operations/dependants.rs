@@ -26,7 +26,6 @@ use super::{
     error::StepError,
     observe::{ROLE_DEPENDANT, View, is_no, own_name, run_of},
     plan::{Snapshot, prior_of, temporary_name},
-    prepare::own_repo_digest,
     program::{Program, Turn, id_of},
 };
 use crate::{
@@ -143,19 +142,13 @@ impl Program<'_> {
                 continue;
             };
             let image = self.image_of(inspect).await?;
-            found.push(Snapshot {
-                prior: prior_of(inspect),
-                repo_digest: own_repo_digest(inspect, &image),
-                container: inspect.clone(),
-                image,
-                dependants: Vec::new(),
-            });
+            found.push(Snapshot::of(inspect.clone(), image, Vec::new()));
         }
         Ok(found)
     }
 
     /// What cannot be made again must not lose its namespaces.
-    pub(super) async fn refuse_dependants(&self, found: &[Snapshot]) -> Result<(), StepError> {
+    async fn refuse_dependants(&self, found: &[Snapshot]) -> Result<(), StepError> {
         for was in found {
             self.check_dependant(was)
                 .await
@@ -189,14 +182,33 @@ impl Program<'_> {
     /// Waits for its turn and for others that work on the container, or says how the turn ends
     /// without it.
     pub(super) async fn claim(&mut self) -> Result<Option<Turn>, StepError> {
-        match self.take_turn().await? {
-            Some(turn) => Ok(Some(turn)),
-            None => self.reserve(&[]).await,
+        let claimed = match self.take_turn().await {
+            Ok(None) => self.reserve(&[]).await,
+            other => other,
+        };
+        match claimed {
+            Err(StepError::Refused(why)) => Ok(Some(self.fail(&why).await?)),
+            other => other,
         }
     }
 
+    /// Takes the container and its dependants for this operation, as they were seen, or says how
+    /// the turn ends without them: with another look where something has changed until then.
+    pub(super) async fn hold(
+        &mut self,
+        container: &Value,
+        dependants: &[Snapshot],
+    ) -> Result<Option<Turn>, StepError> {
+        self.refuse_dependants(dependants).await?;
+        if let Some(turn) = self.reserve(dependants).await? {
+            return Ok(Some(turn));
+        }
+        let is_so = self.is_still_so(container, dependants).await?;
+        Ok((!is_so).then_some(Turn::Next))
+    }
+
     /// Reserves the container and its dependants, or says how the turn ends without them.
-    pub(super) async fn reserve(&mut self, found: &[Snapshot]) -> Result<Option<Turn>, StepError> {
+    async fn reserve(&mut self, found: &[Snapshot]) -> Result<Option<Turn>, StepError> {
         let names: Vec<String> = found.iter().map(|was| was.name().to_owned()).collect();
         let store = self.world.app.store();
         let reserved = store
@@ -236,7 +248,7 @@ impl Program<'_> {
 
     /// Whether they do what they did when they were looked at. Before the reservation, another
     /// operation may have stopped one of them for a while.
-    pub(super) async fn is_still_so(
+    async fn is_still_so(
         &self,
         container: &Value,
         dependants: &[Snapshot],

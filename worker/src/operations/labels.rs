@@ -20,18 +20,16 @@ use plimsoll_domain::{
     labels::{LabelChange, LabelReach, UserLabels},
     operation::Phase,
     recovery::{Action, SeenFile},
-    spec::{SpecInput, plan},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    compose::{CONFIG_HASH, refuse_others},
+    compose::refuse_others,
     crash_point::Side,
     error::StepError,
-    observe::ROLE_NEW,
-    plan::{Plan, Snapshot, prior_of},
-    prepare::own_repo_digest,
+    plan::{Plan, Snapshot},
+    prepare::Wanted,
     program::{POLL, Program, Turn},
 };
 use crate::{
@@ -107,50 +105,24 @@ impl Program<'_> {
             return self.is_current(&image_id).await;
         }
         let dependants = self.dependants_of(&container).await?;
-        self.refuse_dependants(&dependants).await?;
-        if let Some(turn) = self.reserve(&dependants).await? {
+        if let Some(turn) = Box::pin(self.hold(&container, &dependants)).await? {
             return Ok(turn);
-        }
-        if !Box::pin(self.is_still_so(&container, &dependants)).await? {
-            return Ok(Turn::Next);
         }
         let reference = self.own_reference(&container, &image_id).await?;
         let facts = self.engine_facts().await?;
-        let (gate, auto_remove) = self.rules(&container, &image);
-        let changed_paths = self.changed_paths(&container).await?;
-        let mut ours = self.labels(ROLE_NEW);
-        if let Some(hash) = step.as_ref().and_then(|step| step.config_hash.clone()) {
-            ours.insert(CONFIG_HASH.to_owned(), hash);
-        }
-        let mut wanted = container.clone();
-        wanted["Config"]["Labels"] = json!(labels);
-        let spec = plan(&SpecInput {
-            container: &wanted,
-            old_image: &image,
-            new_image: &image,
-            image_reference: &reference,
-            engine: &facts,
-            remaps: &BTreeMap::new(),
-            labels: &ours,
-            auto_remove,
-            changed_paths: &changed_paths,
-        })
-        .map_err(|refusal| StepError::Refused(refusal.to_string()))?;
-        self.refuse_missing_networks(&spec).await?;
-        let snapshot = Snapshot {
-            prior: prior_of(&container),
-            repo_digest: own_repo_digest(&container, &image),
-            container,
-            image,
-            dependants,
+        let mut labelled = container.clone();
+        labelled["Config"]["Labels"] = json!(labels);
+        let snapshot = Snapshot::of(container, image, dependants);
+        let wanted = Wanted {
+            container: &labelled,
+            image: &snapshot.image,
+            image_id,
+            reference,
+            config_hash: step.as_ref().and_then(|step| step.config_hash.clone()),
         };
         let plan = Plan {
-            reference,
-            image_id,
-            gate,
-            spec,
-            compose: None,
             labels: step.map(|step| step.plan),
+            ..Box::pin(self.plan_for(&snapshot, wanted, &facts)).await?
         };
         self.keep(snapshot, plan, None).await
     }

@@ -10,7 +10,7 @@ use plimsoll_domain::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{compose::ComposePlan, labels::LabelPlan, observe::own_name};
+use super::{compose::ComposePlan, labels::LabelPlan, observe::own_name, prepare::own_repo_digest};
 
 /// What the old container was: enough to make it again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -57,6 +57,17 @@ pub struct GateRules {
 }
 
 impl Snapshot {
+    /// As both were inspected.
+    pub(super) fn of(container: Value, image: Value, dependants: Vec<Self>) -> Self {
+        Self {
+            prior: prior_of(&container),
+            repo_digest: own_repo_digest(&container, &image),
+            container,
+            image,
+            dependants,
+        }
+    }
+
     pub(super) fn name(&self) -> &str {
         own_name(&self.container)
     }

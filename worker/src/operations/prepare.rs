@@ -11,7 +11,7 @@ use plimsoll_domain::{
     labels::UserLabels,
     operation::{OperationKind, Phase},
     recovery::{Prepared, Prior},
-    spec::{AutoRemove, NewSpec, SpecInput, plan, repo_digest},
+    spec::{AutoRemove, EngineFacts, NewSpec, SpecInput, plan, repo_digest},
 };
 use serde_json::Value;
 use tokio::sync::watch;
@@ -22,7 +22,7 @@ use super::{
     error::StepError,
     observe::{ROLE_NEW, View},
     pin_tag,
-    plan::{GateRules, Plan, Snapshot, already_current, prior_of, temporary_name},
+    plan::{GateRules, Plan, Snapshot, already_current, temporary_name},
     program::{Program, Turn, id_of, json},
 };
 use crate::{
@@ -45,6 +45,19 @@ struct Target {
     digest: Option<String>,
 }
 
+/// What the new container is to be.
+pub(super) struct Wanted<'a> {
+    /// The old one as inspected, with whatever is to be different.
+    pub(super) container: &'a Value,
+    /// Its image, as inspected.
+    pub(super) image: &'a Value,
+    pub(super) image_id: String,
+    /// What `docker ps` will call the image.
+    pub(super) reference: String,
+    /// By which Compose knows it again.
+    pub(super) config_hash: Option<String>,
+}
+
 impl Program<'_> {
     pub(super) async fn prepare(&mut self, view: &View) -> Result<Turn, StepError> {
         self.preparations += 1;
@@ -59,12 +72,7 @@ impl Program<'_> {
         if let Some(turn) = self.take_turn().await? {
             return Ok(turn);
         }
-        let actor = &self.operation.actor;
-        if self.world.app.store().actor_is_barred(actor).await? {
-            return Err(StepError::Refused(format!(
-                "no longer permitted: {actor} may not change containers any more"
-            )));
-        }
+        self.refuse_barred_actor().await?;
         self.refuse_own_container(&container)?;
         if self.operation.kind == OperationKind::LabelChange {
             return Box::pin(self.prepare_labels(container)).await;
@@ -99,12 +107,8 @@ impl Program<'_> {
             return self.is_current(&image_id).await;
         }
         refuse_other_platform(&old_image, &target.image)?;
-        self.refuse_dependants(&dependants).await?;
-        if let Some(turn) = self.reserve(&dependants).await? {
+        if let Some(turn) = Box::pin(self.hold(&container, &dependants)).await? {
             return Ok(turn);
-        }
-        if !Box::pin(self.is_still_so(&container, &dependants)).await? {
-            return Ok(Turn::Next);
         }
         let digest = target.digest.as_deref();
         let compose = self.compose_step(&container, &old_image, &reference, digest);
@@ -114,18 +118,43 @@ impl Program<'_> {
             .tag_image(&image_id, &reference.familiar_name(), reference.tag_name())
             .await?;
 
-        let (gate, auto_remove) = self.rules(&container, &old_image);
-        let changed_paths = self.changed_paths(&container).await?;
+        let snapshot = Snapshot::of(container, old_image, dependants);
+        let wanted = Wanted {
+            container: &snapshot.container,
+            image: &target.image,
+            image_id,
+            reference: shown,
+            config_hash: compose.as_ref().and_then(|step| step.config_hash.clone()),
+        };
+        let plan = Plan {
+            compose: compose.and_then(|step| step.plan),
+            ..Box::pin(self.plan_for(&snapshot, wanted, &facts)).await?
+        };
+        let (container, image) = (snapshot.container.clone(), snapshot.image.clone());
+        self.run_pre_hook(&container, &image).await?;
+        self.keep(snapshot, plan, target.digest).await
+    }
+
+    /// Plans the container that takes the place of the old one. Of what is to be written into a
+    /// Compose file it says nothing.
+    pub(super) async fn plan_for(
+        &self,
+        old: &Snapshot,
+        wanted: Wanted<'_>,
+        facts: &EngineFacts,
+    ) -> Result<Plan, StepError> {
+        let (gate, auto_remove) = self.rules(&old.container, &old.image);
+        let changed_paths = self.changed_paths(&old.container).await?;
         let mut labels = self.labels(ROLE_NEW);
-        if let Some(hash) = compose.as_ref().and_then(|step| step.config_hash.clone()) {
+        if let Some(hash) = wanted.config_hash {
             labels.insert(CONFIG_HASH.to_owned(), hash);
         }
         let spec = plan(&SpecInput {
-            container: &container,
-            old_image: &old_image,
-            new_image: &target.image,
-            image_reference: &shown,
-            engine: &facts,
+            container: wanted.container,
+            old_image: &old.image,
+            new_image: wanted.image,
+            image_reference: &wanted.reference,
+            engine: facts,
             remaps: &BTreeMap::new(),
             labels: &labels,
             auto_remove,
@@ -133,24 +162,14 @@ impl Program<'_> {
         })
         .map_err(|refusal| StepError::Refused(refusal.to_string()))?;
         self.refuse_missing_networks(&spec).await?;
-        let snapshot = Snapshot {
-            prior: prior_of(&container),
-            repo_digest: own_repo_digest(&container, &old_image),
-            container,
-            image: old_image,
-            dependants,
-        };
-        let plan = Plan {
-            reference: shown,
-            image_id,
+        Ok(Plan {
+            reference: wanted.reference,
+            image_id: wanted.image_id,
             gate,
             spec,
-            compose: compose.and_then(|step| step.plan),
+            compose: None,
             labels: None,
-        };
-        let (container, image) = (snapshot.container.clone(), snapshot.image.clone());
-        self.run_pre_hook(&container, &image).await?;
-        self.keep(snapshot, plan, target.digest).await
+        })
     }
 
     /// Writes snapshot and plan; the way is free for the first change.
@@ -379,6 +398,17 @@ impl Program<'_> {
 
     /// A worker that stops itself cannot start its successor (reliability.md U1). Reached where no
     /// helper can do it.
+    /// Who asked for it may have lost the right to since.
+    pub(super) async fn refuse_barred_actor(&self) -> Result<(), StepError> {
+        let actor = &self.operation.actor;
+        if self.world.app.store().actor_is_barred(actor).await? {
+            return Err(StepError::Refused(format!(
+                "no longer permitted: {actor} may not change containers any more"
+            )));
+        }
+        Ok(())
+    }
+
     pub(super) fn refuse_own_container(&self, container: &Value) -> Result<(), StepError> {
         if !self.world.own.lives_in(container) {
             return Ok(());

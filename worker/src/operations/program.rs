@@ -277,11 +277,7 @@ impl<'a> Program<'a> {
         if self.is_reserved {
             return self.fail(cause.text()).await;
         }
-        match self.claim().await {
-            Ok(turn) => Ok(turn.unwrap_or(Turn::Next)),
-            Err(StepError::Refused(why)) => self.fail(&why).await,
-            Err(error) => Err(error),
-        }
+        Ok(self.claim().await?.unwrap_or(Turn::Next))
     }
 
     /// With a look at `seen_at`.
