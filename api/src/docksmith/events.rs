@@ -2,9 +2,7 @@
 //! Docksmith's words.
 
 use bytes::Bytes;
-use futures::Stream;
-use plimsoll_app::events::{Delivery, Slot, SlotLimits, Subscription};
-use plimsoll_domain::access::Scope;
+use plimsoll_app::store::events::StoredEvent;
 use poem::Body;
 use poem_openapi::{
     OpenApi,
@@ -20,9 +18,8 @@ use super::{
 use crate::{
     ApiState,
     auth::{Authorized, perm},
-    drydock::events::{EventStream, HEARTBEAT, farewell},
+    drydock::events::{EventStream, Wording, frames, listen},
     middleware::context::RequestContext,
-    sockets::still_allowed,
 };
 
 /// `GET /api/events`.
@@ -63,77 +60,45 @@ impl Events {
             Some("1" | "true") => Naming::Named,
             _ => Naming::Unnamed,
         };
-        let session = context.presented.digest().map(|digest| digest.short());
-        let events = state.app.events();
-        let limits = SlotLimits::of_process(state.app.settings().event_streams);
-        let client = context.client.to_string();
-        let slot = events
-            .take_slot(&client, session.as_deref(), limits)
-            .await?;
-        let last = last_event_id.0.as_deref();
-        let last = last.filter(|id| !id.trim().is_empty());
-        let subscription = events.subscribe(last).await?;
+        let (slot, subscription) = listen(&state, &context, last_event_id.0.as_deref()).await?;
         let frames = frames(state, context, slot, subscription, naming);
         Ok(EventStream::new(Body::from_bytes_stream(frames)))
     }
 }
 
-fn frames(
-    state: ApiState,
-    context: RequestContext,
-    slot: Slot,
-    mut subscription: Subscription,
-    naming: Naming,
-) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
-    async_stream::stream! {
+impl Wording for Naming {
+    fn hello(&self, position: &str) -> Bytes {
         let hello = Told {
             kind: "connected",
             payload: json!({"status": "connected"}),
         };
-        yield Ok(frame(&hello, Some(&subscription.position().to_string()), naming));
-        let mut heartbeat = tokio::time::interval(HEARTBEAT);
-        heartbeat.tick().await;
-        loop {
-            let delivery = tokio::select! {
-                // An open stream must not hold up the end of the process.
-                () = state.shutdown.cancelled() => {
-                    yield Ok(farewell());
-                    break;
-                }
-                _ = heartbeat.tick() => {
-                    if !still_allowed(&state, &context, Scope::ContainersRead).await {
-                        break;
-                    }
-                    slot.renew().await;
-                    yield Ok(Bytes::from_static(b": keepalive\n\n"));
-                    continue;
-                }
-                delivery = subscription.next() => delivery,
-            };
-            match delivery {
-                Delivery::Event(event) => {
-                    let all = told(&event.kind, &event.payload);
-                    let id = event.position.to_string();
-                    for (at, one) in all.iter().enumerate() {
-                        // With the last of them: whoever breaks off before it gets all again.
-                        let last = at + 1 == all.len();
-                        yield Ok(frame(one, last.then_some(id.as_str()), naming));
-                    }
-                }
-                Delivery::Resync { reason } => {
-                    let dropped = Told {
-                        kind: "system.events_dropped",
-                        payload: json!({"reason": reason}),
-                    };
-                    yield Ok(frame(&dropped, None, naming));
-                }
-                Delivery::CutOff => break,
-            }
-        }
+        frame(&hello, Some(position), *self).into()
+    }
+
+    fn heartbeat(&self) -> Bytes {
+        Bytes::from_static(b": keepalive\n\n")
+    }
+
+    fn event(&self, event: &StoredEvent) -> Option<Bytes> {
+        let all = told(&event.kind, &event.payload);
+        let id = event.position.to_string();
+        let (last, before) = all.split_last()?;
+        let mut text: String = before.iter().map(|one| frame(one, None, *self)).collect();
+        // With the last of them: whoever breaks off before it gets all again.
+        text.push_str(&frame(last, Some(&id), *self));
+        Some(text.into())
+    }
+
+    fn resync(&self, reason: &str) -> Bytes {
+        let dropped = Told {
+            kind: "system.events_dropped",
+            payload: json!({"reason": reason}),
+        };
+        frame(&dropped, None, *self).into()
     }
 }
 
-fn frame(told: &Told, id: Option<&str>, naming: Naming) -> Bytes {
+fn frame(told: &Told, id: Option<&str>, naming: Naming) -> String {
     let mut text = String::new();
     if let Some(id) = id {
         text.push_str(&format!("id: {id}\n"));
@@ -148,7 +113,7 @@ fn frame(told: &Told, id: Option<&str>, naming: Naming) -> Bytes {
     }
     // JSON as it is written here has no raw line breaks.
     text.push_str(&format!("data: {data}\n\n"));
-    text.into()
+    text
 }
 
 #[cfg(test)]
@@ -161,7 +126,7 @@ mod tests {
             kind: "container.stopped",
             payload: json!({"container": "a\nb"}),
         };
-        let text = |naming| String::from_utf8(frame(&told, Some("1-2"), naming).to_vec()).unwrap();
+        let text = |naming| frame(&told, Some("1-2"), naming);
         assert_eq!(
             text(Naming::Unnamed),
             "id: 1-2\ndata: {\"payload\":{\"container\":\"a\\nb\"},\"type\":\"container.stopped\"}\n\n"

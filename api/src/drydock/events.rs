@@ -5,8 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::Stream;
 use plimsoll_app::{
+    AppError,
     events::{Delivery, Slot, SlotLimits, Subscription},
     self_updates::{Credentials, Holder},
+    store::events::StoredEvent,
 };
 use plimsoll_domain::access::Scope;
 use poem::{Body, IntoResponse, Response};
@@ -119,44 +121,77 @@ impl Events {
         context: RequestContext,
         #[oai(name = "Last-Event-ID")] last_event_id: Header<Option<String>>,
     ) -> Result<EventStream, ErrorOf<Reads>> {
-        let session = context.presented.digest().map(|digest| digest.short());
-        let events = state.app.events();
-        let mut slot = events
-            .take_slot(
-                &context.client.to_string(),
-                session.as_deref(),
-                SlotLimits::of_process(state.app.settings().event_streams),
-            )
-            .await?;
-        let last = last_event_id
-            .0
-            .as_deref()
-            .filter(|id| !id.trim().is_empty());
-        let subscription = events.subscribe(last).await?;
+        let (mut slot, subscription) = listen(&state, &context, last_event_id.0.as_deref()).await?;
         let holder = Holder::of(&context.presented, who.name());
         let client = slot.introduce(&holder).await;
-        let frames = frames(state, context, slot, client, subscription);
+        let frames = frames(state, context, slot, subscription, Drydock(client));
         Ok(EventStream(Body::from_bytes_stream(frames)))
     }
 }
 
-fn frames(
+/// How a dialect words its stream.
+pub(crate) trait Wording: Send + Sync + 'static {
+    fn hello(&self, position: &str) -> Bytes;
+    fn heartbeat(&self) -> Bytes;
+    /// Nothing where the dialect does not know such events.
+    fn event(&self, event: &StoredEvent) -> Option<Bytes>;
+    /// What was missed cannot be told any more.
+    fn resync(&self, reason: &str) -> Bytes;
+}
+
+struct Drydock(Credentials);
+
+impl Wording for Drydock {
+    fn hello(&self, position: &str) -> Bytes {
+        let hello = json!({
+            "clientId": self.0.client,
+            "clientToken": self.0.token.expose_secret(),
+        });
+        frame("dd:connected", &hello.to_string(), Some(position))
+    }
+
+    fn heartbeat(&self) -> Bytes {
+        frame("dd:heartbeat", "{}", None)
+    }
+
+    fn event(&self, event: &StoredEvent) -> Option<Bytes> {
+        let id = event.position.to_string();
+        Some(frame(&event.kind, &event.payload, Some(&id)))
+    }
+
+    fn resync(&self, reason: &str) -> Bytes {
+        let data = json!({"reason": reason}).to_string();
+        frame("dd:resync-required", &data, None)
+    }
+}
+
+/// One of the streams that a client may have, from behind `last_event_id` on.
+pub(crate) async fn listen(
+    state: &ApiState,
+    context: &RequestContext,
+    last_event_id: Option<&str>,
+) -> Result<(Slot, Subscription), AppError> {
+    let session = context.presented.digest().map(|digest| digest.short());
+    let events = state.app.events();
+    let limits = SlotLimits::of_process(state.app.settings().event_streams);
+    let client = context.client.to_string();
+    let slot = events
+        .take_slot(&client, session.as_deref(), limits)
+        .await?;
+    let last = last_event_id.filter(|id| !id.trim().is_empty());
+    Ok((slot, events.subscribe(last).await?))
+}
+
+/// The stream of one client, for as long as it may read.
+pub(crate) fn frames(
     state: ApiState,
     context: RequestContext,
     slot: Slot,
-    client: Credentials,
     mut subscription: Subscription,
+    wording: impl Wording,
 ) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
     async_stream::stream! {
-        let hello = json!({
-            "clientId": client.client,
-            "clientToken": client.token.expose_secret(),
-        });
-        yield Ok(frame(
-            "dd:connected",
-            &hello.to_string(),
-            Some(&subscription.position().to_string()),
-        ));
+        yield Ok(wording.hello(&subscription.position().to_string()));
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         heartbeat.tick().await;
         loop {
@@ -171,20 +206,18 @@ fn frames(
                         break;
                     }
                     slot.renew().await;
-                    yield Ok(frame("dd:heartbeat", "{}", None));
+                    yield Ok(wording.heartbeat());
                     continue;
                 }
                 delivery = subscription.next() => delivery,
             };
             match delivery {
                 Delivery::Event(event) => {
-                    let id = event.position.to_string();
-                    yield Ok(frame(&event.kind, &event.payload, Some(&id)));
+                    if let Some(frame) = wording.event(&event) {
+                        yield Ok(frame);
+                    }
                 }
-                Delivery::Resync { reason } => {
-                    let data = json!({"reason": reason}).to_string();
-                    yield Ok(frame("dd:resync-required", &data, None));
-                }
+                Delivery::Resync { reason } => yield Ok(wording.resync(reason)),
                 Delivery::CutOff => break,
             }
         }
