@@ -20,7 +20,7 @@ use super::{
     operation_groups::location,
     operations::caller,
     stacks::engines,
-    updates::ComposeFileUse,
+    updates::{ComposeFileUse, file_use},
 };
 use crate::{
     ApiState,
@@ -292,11 +292,7 @@ impl BatchUpdates {
         #[oai(name = "Idempotency-Key")]
         key: Header<Option<Text<IdempotencyKey>>>,
     ) -> Result<StackUpdateAnswer, ErrorOf<Acting>> {
-        let compose_file = match compose_file.0 {
-            None => None,
-            Some(text) if text.0 == "edit" => Some(FileUse::Edit),
-            Some(_) => return Err(ApiError::bad_request("composeFile must be edit").into()),
-        };
+        let compose_file = file_use(&compose_file.0)?;
         let engines = engines(watcher.0, agent.0);
         let asked = compose_file.map(FileUse::as_str);
         let target = format!("POST /stacks/{}/update {engines:?} {asked:?}", name.0);

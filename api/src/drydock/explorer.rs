@@ -294,12 +294,8 @@ where
         all.extend(seen.map(|one| (watcher.clone(), one)));
     }
     let total = all.len() as u64;
-    let skipped = usize::try_from(page.offset).unwrap_or(usize::MAX);
-    let most = match page.limit {
-        0 => usize::MAX,
-        limit => limit as usize,
-    };
-    let shown = all.into_iter().skip(skipped).take(most);
+    let shown = page.range(all.len());
+    let shown = all.drain(shown);
     let data = shown.map(|(watcher, one)| view(&watcher, one)).collect();
     List::of(page, data, total, path, uri.query().unwrap_or(""))
 }

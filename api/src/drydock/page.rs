@@ -1,7 +1,7 @@
 //! Pages of lists (reference/drydock.md 1.1): `limit` 0 means all and is capped at 200; values that
 //! are not numbers fall back silently.
 
-use std::{borrow::Cow, num::IntErrorKind};
+use std::{borrow::Cow, num::IntErrorKind, ops::Range};
 
 use poem_openapi::{
     Object,
@@ -85,14 +85,19 @@ impl Page {
 
     /// The part of `list` that this page shows.
     pub fn slice<T>(self, list: &[T]) -> &[T] {
+        &list[self.range(list.len())]
+    }
+
+    /// The places of a list of `total` that this page shows.
+    pub fn range(self, total: usize) -> Range<usize> {
         let start = usize::try_from(self.offset)
             .unwrap_or(usize::MAX)
-            .min(list.len());
+            .min(total);
         let end = match self.limit {
-            0 => list.len(),
-            limit => start.saturating_add(limit as usize).min(list.len()),
+            0 => total,
+            limit => start.saturating_add(limit as usize).min(total),
         };
-        &list[start..end]
+        start..end
     }
 
     /// Whether there is more after `shown` entries of `total`.

@@ -113,20 +113,26 @@ impl Updates {
             asked.trim(),
         )?;
         let app = &state.app;
-        let file = match file {
-            None => None,
-            Some("edit") => Some(FileUse::Edit),
-            Some(_) => return Err(ApiError::bad_request("composeFile must be edit").into()),
-        };
         let wanted = WantedUpdate {
             version,
             script,
-            compose_file: file,
+            compose_file: file_use(&compose_file.0)?,
         };
         let operation = app
             .request_update(&id, UpdateOrigin::Container, wanted, &caller)
             .await?;
         Ok(update_answer(&state, operation, &preference).await?)
+    }
+}
+
+/// What `composeFile` asks for.
+pub(super) fn file_use(
+    parameter: &Option<Text<ComposeFileUse>>,
+) -> Result<Option<FileUse>, ApiError> {
+    match text(parameter) {
+        None => Ok(None),
+        Some("edit") => Ok(Some(FileUse::Edit)),
+        Some(_) => Err(ApiError::bad_request("composeFile must be edit")),
     }
 }
 
