@@ -1,6 +1,7 @@
 //! Waiting for something to become true: poll with a deadline, never a blind sleep.
 
 use std::future::Future;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 /// What happens within moments, on a machine that is busy with everything else: a limit that nobody
@@ -12,24 +13,13 @@ pub const SOON: Duration = Duration::from_secs(60);
 ///
 /// # Panics
 /// After `limit`, naming `what` was awaited.
-pub async fn until<T, F, Fut>(what: &str, limit: Duration, mut probe: F) -> T
+pub async fn until<T, F, Fut>(what: &str, limit: Duration, probe: F) -> T
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Option<T>>,
 {
-    let deadline = Instant::now() + limit;
-    let mut pause = Duration::from_millis(10);
-    loop {
-        if let Some(value) = probe().await {
-            return value;
-        }
-        assert!(
-            Instant::now() < deadline,
-            "waited {limit:?} for {what}, in vain"
-        );
-        tokio::time::sleep(pause).await;
-        pause = (pause * 5 / 4).min(Duration::from_millis(100));
-    }
+    let pauses = Duration::from_millis(10)..=Duration::from_millis(100);
+    poll(what, limit, pauses, probe).await
 }
 
 /// Polls a condition like [`until`].
@@ -45,19 +35,43 @@ where
     .await;
 }
 
-/// Polls for what may be over soon: ever again after five milliseconds.
+/// Polls like [`until_true`] for what may be over soon: ever again after five milliseconds.
 pub async fn glimpse<F, Fut>(what: &str, limit: Duration, mut probe: F)
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = bool>,
 {
+    let pauses = Duration::from_millis(5)..=Duration::from_millis(5);
+    poll(what, limit, pauses, || {
+        let probe = probe();
+        async move { probe.await.then_some(()) }
+    })
+    .await;
+}
+
+/// Pauses are a quarter longer each time.
+async fn poll<T, F, Fut>(
+    what: &str,
+    limit: Duration,
+    pauses: RangeInclusive<Duration>,
+    mut probe: F,
+) -> T
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Option<T>>,
+{
     let deadline = Instant::now() + limit;
-    while !probe().await {
+    let mut pause = *pauses.start();
+    loop {
+        if let Some(value) = probe().await {
+            return value;
+        }
         assert!(
             Instant::now() < deadline,
             "waited {limit:?} for {what}, in vain"
         );
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 5 / 4).min(*pauses.end());
     }
 }
 
