@@ -160,8 +160,9 @@ fn watch(payload: &Map<String, Value>) -> Vec<Told> {
 
 fn removed(payload: &Map<String, Value>) -> Option<Told> {
     let name = text(payload, "name")?;
-    // One that an update has replaced is gone under another name, and its successor is there.
-    if is_rollback_name(name) {
+    // One that an update has replaced is gone under another name, or has left its own to its
+    // successor: what clients know by that name is there.
+    if is_rollback_name(name) || text(payload, "replacedBy").is_some() {
         return None;
     }
     Some(Told {
@@ -246,6 +247,8 @@ mod tests {
         let gone = |name: &str| kinds("dd:container-removed", json!({"name": name, "id": "c"}));
         assert_eq!(gone("nginx")[0].0, "container.removed");
         assert!(gone("nginx-old-1733047200000").is_empty());
+        let replaced = json!({"name": "nginx", "id": "c", "replacedBy": "d"});
+        assert!(kinds("dd:container-removed", replaced).is_empty());
         assert!(kinds("dd:container-updated", json!({"name": "nginx"})).is_empty());
         assert!(told("dd:container-removed", "not json").is_empty());
     }

@@ -102,7 +102,8 @@ impl Events {
     ///
     /// `dd:connected`, then `dd:container-added`, `dd:container-updated`, `dd:container-removed`,
     /// `dd:update-operation-changed`, `dd:update-operation-progress` (how far a pull is) and
-    /// `dd:watch-progress` as they happen, and `dd:heartbeat` every 15 seconds.
+    /// `dd:watch-progress` as they happen, and `dd:heartbeat` every 15 seconds. A container that is
+    /// removed because another has its name now, as after an update, says whose: `replacedBy`.
     /// `dd:self-update` says that Plimsoll is about to replace its own container; where it has
     /// `requiresAck`, answer with what `dd:connected` gave.
     /// Events have ids: with `Last-Event-ID` the stream begins with what was missed, on any

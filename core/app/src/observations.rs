@@ -8,7 +8,7 @@ use plimsoll_domain::{
     assessment::candidate_key,
     container::{ContainerFacts, ContainerState, WatchResult},
     ids::{ContainerId, IdentityKey, WatcherRef},
-    view::{ViewContext, view},
+    view::{ContainerView, ViewContext, view},
 };
 use plimsoll_store::{
     Transaction,
@@ -21,6 +21,7 @@ pub use plimsoll_store::{
     containers::{KnownContainer, KnownFacts},
     image_details::{ImageDetails, ImageKey},
 };
+use serde::Serialize;
 
 use crate::{
     App, AppError,
@@ -220,7 +221,15 @@ async fn observe(
         } else {
             ("dd:container-updated", None)
         };
-        told.push((event, rendered(state, context)?));
+        let successor = observed
+            .present
+            .iter()
+            .find(|new| removed.contains(&state.facts.id) && new.name == state.facts.name);
+        let payload = match successor {
+            Some(new) => replaced(state, context, &new.id)?,
+            None => rendered(state, context)?,
+        };
+        told.push((event, payload));
         if let Some(action) = action {
             entries.push(NewAudit {
                 container_image: Some(image),
@@ -300,7 +309,35 @@ async fn record(
 
 /// The container as events carry it.
 pub(crate) fn rendered(state: &ContainerState, context: &ViewContext) -> Result<String, AppError> {
-    serde_json::to_string(&view(state, context, Utc::now()))
+    as_json(state, &view(state, context, Utc::now()))
+}
+
+/// One that is gone and has left its name to another.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Replaced<'a> {
+    #[serde(flatten)]
+    container: ContainerView<'a>,
+    replaced_by: &'a ContainerId,
+}
+
+fn replaced(
+    state: &ContainerState,
+    context: &ViewContext,
+    replaced_by: &ContainerId,
+) -> Result<String, AppError> {
+    let container = view(state, context, Utc::now());
+    as_json(
+        state,
+        &Replaced {
+            container,
+            replaced_by,
+        },
+    )
+}
+
+fn as_json(state: &ContainerState, payload: &impl Serialize) -> Result<String, AppError> {
+    serde_json::to_string(payload)
         .map_err(|e| AppError::Internal(format!("cannot render {}: {e}", state.facts.id)))
 }
 

@@ -262,4 +262,6 @@ async fn a_container_is_checked_updated_and_rolled_back_as_the_document_says() {
     assert!(is("check.progress").any(|event| event["payload"]["stage"] == "complete"));
     let progress = is("update.progress").find(|event| event["payload"]["progress"] == 100);
     assert_eq!(progress.unwrap()["payload"]["container"], json!(name));
+    // The old container is gone, and the one of that name is not.
+    assert_eq!(is("container.removed").count(), 0, "{heard:#?}");
 }
