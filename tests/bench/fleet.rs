@@ -105,6 +105,7 @@ fn facts(watcher: &WatcherRef, n: usize) -> ContainerFacts {
         compose: None,
         wiring: Default::default(),
         compose_image: None,
+        compose_labels: None,
         auto_remove: false,
         manager: None,
     }

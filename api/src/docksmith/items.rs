@@ -8,6 +8,8 @@ use plimsoll_domain::{
     change::Change,
     check_status::{CheckStatus, ComposeImage, check, is_mutable},
     stack::Target,
+    tag::ParsedTag,
+    update_check::{CheckVerdict, last_check},
     view::ViewContext,
 };
 use poem_openapi::Object;
@@ -29,6 +31,9 @@ pub struct Item {
     pub image: String,
     pub current_tag: String,
     pub current_version: String,
+    /// What the tag says beside its version, such as `alpine`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_suffix: Option<String>,
     /// Empty where nothing newer is known.
     pub latest_version: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,16 +57,33 @@ pub struct Item {
     pub using_latest_tag: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pre_update_check: Option<String>,
+    /// Whether it let the update pass when it was asked last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pre_update_check_pass: Option<bool>,
+    /// Why it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pre_update_check_fail: Option<String>,
     /// `healthy`, `unhealthy`, `starting`, or `none` without a healthcheck.
     pub health_status: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compose_image: Option<String>,
+    /// Whether a file of variables (`.env`) sets the tag; absent where no Compose file is read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env_controlled: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env_var_name: Option<String>,
     /// Why an update that there is would be refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     /// Names of what it needs.
     pub dependencies: Vec<String>,
     pub labels: BTreeMap<String, String>,
+    /// The labels `docksmith.`, `dd.` and `plimsoll.` that its Compose files write.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compose_labels: Option<BTreeMap<String, String>>,
+    /// Whether the container has others of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels_out_of_sync: Option<bool>,
 }
 
 /// What one answer's items are made with.
@@ -112,6 +134,10 @@ impl<'a> Items<'a> {
         let blocked = found.status == CheckStatus::UpdateAvailableBlocked;
         let note = found.blockers.first().filter(|_| blocked);
         let compose = facts.compose.as_ref();
+        let suffix = ParsedTag::parse(tag).and_then(|parsed| parsed.flavour());
+        let checked = last_check(state);
+        let named = facts.compose_image.as_ref();
+        let written = facts.compose_labels.as_ref();
         let item = Item {
             name: facts.name.clone(),
             container_name: facts.name.clone(),
@@ -128,6 +154,7 @@ impl<'a> Items<'a> {
                 Some(version) => version.to_string(),
                 None => tag.to_owned(),
             },
+            current_suffix: text(suffix).filter(|suffix| !suffix.is_empty()),
             latest_version: match (available, found.latest_tag) {
                 (true, Some(latest)) => latest.to_owned(),
                 (false, _) if found.error.is_none() => tag.to_owned(),
@@ -155,14 +182,20 @@ impl<'a> Items<'a> {
             recommended_tag: text(found.recommended_tag),
             using_latest_tag: tag == "latest",
             pre_update_check: text(label(&facts.labels, "docksmith.pre-update-check")),
+            pre_update_check_pass: checked.map(|check| check.status == CheckVerdict::Passed),
+            pre_update_check_fail: checked.and_then(|check| check.reason.clone()),
             health_status: facts
                 .health
                 .map_or("none", |health| health.as_str())
                 .to_owned(),
             compose_image: text(found.compose_image),
+            env_controlled: named.map(|image| image.variable.is_some()),
+            env_var_name: named.and_then(|image| image.variable.clone()),
             note: note.map(|blocker| blocker.message.to_string()),
             dependencies: self.dependencies(entry),
             labels: facts.labels.clone(),
+            compose_labels: written.map(|labels| labels.written.clone()),
+            labels_out_of_sync: written.map(|labels| !labels.in_sync),
         };
         Counted {
             status: found.status,

@@ -158,6 +158,14 @@ impl Resolved {
     pub fn is_computed(&self) -> bool {
         self.segments.iter().any(|one| !one.origin.is_literal())
     }
+
+    /// The variable that its end is of, the tag's, where a file of variables sets it.
+    pub fn variable(&self) -> Option<&str> {
+        match &self.segments.last()?.origin {
+            Origin::Set(name) => Some(name),
+            Origin::Literal(_) | Origin::Default(_) | Origin::Unset => None,
+        }
+    }
 }
 
 /// What is to be written to make an image another one.

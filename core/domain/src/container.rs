@@ -51,6 +51,8 @@ pub struct ContainerFacts {
     /// What its Compose file says, where a worker may read that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compose_image: Option<ComposeFileImage>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compose_labels: Option<ComposeFileLabels>,
     /// `--rm`: the engine removes the container by itself when it stops.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub auto_remove: bool,
@@ -65,6 +67,18 @@ pub struct ComposeFileImage {
     pub running: String,
     /// With its variables filled in.
     pub specified: String,
+    /// The variable that its tag is of, where a file of variables sets one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variable: Option<String>,
+}
+
+/// Of a container's labels, those that speak to Plimsoll, as its Compose files write them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ComposeFileLabels {
+    pub written: BTreeMap<String, String>,
+    /// Whether the container has just these.
+    pub in_sync: bool,
 }
 
 impl ContainerFacts {

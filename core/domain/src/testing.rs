@@ -54,6 +54,7 @@ pub(crate) fn container(name: &str, tag: &str) -> ContainerState {
         compose: None,
         wiring: Default::default(),
         compose_image: None,
+        compose_labels: None,
         auto_remove: false,
         manager: None,
     };

@@ -30,11 +30,15 @@ pub struct CheckReport {
     pub checked_at: DateTime<Utc>,
 }
 
+/// What was said of the present target when it was asked about last.
+pub fn last_check(state: &ContainerState) -> Option<&CheckReport> {
+    let digest = state.current_result()?.digest.as_deref()?;
+    let of_target = |check: &&CheckReport| check.image_digest == digest;
+    state.reports.checks.iter().find(of_target)
+}
+
 /// The check that barred the present target, unless it has passed since. It is asked again by each
 /// request for the update.
 pub fn failed_check(state: &ContainerState) -> Option<&CheckReport> {
-    let digest = state.current_result()?.digest.as_deref()?;
-    let of_target = |check: &&CheckReport| check.image_digest == digest;
-    let check = state.reports.checks.iter().find(of_target)?;
-    (check.status == CheckVerdict::Failed).then_some(check)
+    last_check(state).filter(|check| check.status == CheckVerdict::Failed)
 }

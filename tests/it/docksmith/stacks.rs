@@ -301,6 +301,37 @@ async fn a_stack_is_updated_undone_and_mended_as_the_document_says() {
     assert_eq!(docksmith.runs("web").await, "1.1.0");
     assert_eq!(stack.text(), edited);
 
+    // The same image by a variable, and a label that the container does not have.
+    assert_eq!(
+        (&item["env_controlled"], &item["labels_out_of_sync"]),
+        (&json!(false), &json!(false))
+    );
+    assert_eq!(item["compose_labels"]["dd.update.stability"], "1");
+    let stability = "dd.update.stability: '1'";
+    let labelled = edited
+        .replacen(
+            stability,
+            &format!("docksmith.ignore: 'true', {stability}"),
+            1,
+        )
+        .replace("app:1.1.0 # the shop", "app:${SHOP_TAG:-1.0.0} # the shop");
+    let variables = stack.file.with_file_name(".env");
+    std::fs::write(&variables, "SHOP_TAG=1.1.0\n").unwrap();
+    std::fs::write(&stack.file, &labelled).unwrap();
+    let item = wait::until("the label", PATIENCE, async || {
+        let item = docksmith.get(&format!("/container/{web}/recheck")).await;
+        (item["labels_out_of_sync"] == true).then_some(item)
+    })
+    .await;
+    assert_eq!(item["compose_labels"]["docksmith.ignore"], "true");
+    assert_eq!(item["labels"]["docksmith.ignore"], Value::Null);
+    assert_eq!(item["compose_image"], Value::Null, "the same image");
+    assert_eq!(
+        (&item["env_controlled"], &item["env_var_name"]),
+        (&json!(true), &json!("SHOP_TAG"))
+    );
+    std::fs::write(&stack.file, &edited).unwrap();
+
     // Its errors are words.
     let db_line = edited.lines().find(|line| line.contains("/db:1.1.0"));
     let built = edited.replace(db_line.unwrap(), "    build: .");

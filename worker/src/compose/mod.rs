@@ -21,7 +21,7 @@ use plimsoll_domain::{
 pub use access::Access;
 pub use found::{Edited, Found};
 pub use namespaces::Namespaces;
-pub use observed::{Observer, Texts};
+pub use observed::{Observer, Said, Texts};
 pub use tool::{Substitute, Tool};
 
 /// What happens when file and container do not agree.

@@ -2,14 +2,22 @@
 //! changed, and looked at by its time and size otherwise.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use plimsoll_domain::{ids::ContainerId, labels::UserLabels};
+use plimsoll_domain::{
+    compose::{
+        Refusal,
+        labels::{LabelRefusal, labels_of, unescaped},
+    },
+    container::{ComposeFileImage, ComposeFileLabels},
+    ids::ContainerId,
+    labels::UserLabels,
+};
 
 use super::{Access, ComposeOptions, Project};
 
@@ -66,6 +74,13 @@ pub struct Observer {
     seen: Mutex<HashMap<ContainerId, Vec<(PathBuf, Stamp)>>>,
 }
 
+/// What the files say of one container. `None` where none does, or it cannot be told.
+#[derive(Debug, Default)]
+pub struct Said {
+    pub image: Option<ComposeFileImage>,
+    pub labels: Option<ComposeFileLabels>,
+}
+
 impl Observer {
     /// `None` where no directory is named: then nobody's files are looked at.
     pub fn new(directories: &[PathBuf]) -> Option<Self> {
@@ -77,10 +92,11 @@ impl Observer {
         })
     }
 
-    /// The image that the container's file names, with its variables filled in. `None` where no
-    /// file says so, or it cannot be told.
-    pub fn says(&self, id: &ContainerId, labels: &UserLabels<'_>) -> Option<String> {
-        let mut project = Project::locate(labels, &self.options).ok()?;
+    /// What the files of a container say that runs the image that the engine calls `running`.
+    pub fn says(&self, id: &ContainerId, labels: &UserLabels<'_>, running: Option<&str>) -> Said {
+        let Ok(mut project) = Project::locate(labels, &self.options) else {
+            return Said::default();
+        };
         project.texts = Some(Arc::clone(&self.texts));
         let mut paths: Vec<PathBuf> = project.files.clone();
         match project.environment_files.is_empty() {
@@ -96,6 +112,7 @@ impl Observer {
             })
             .collect();
         let found = project.find().ok();
+        let written = written(&project);
         if let Some(found) = &found
             && !stamps.iter().any(|(path, _)| *path == found.path)
         {
@@ -103,7 +120,15 @@ impl Observer {
         }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.insert(id.clone(), stamps);
-        found.map(|found| found.resolved.image)
+        let image = found.zip(running).map(|(found, running)| ComposeFileImage {
+            running: running.to_owned(),
+            variable: found.resolved.variable().map(str::to_owned),
+            specified: found.resolved.image,
+        });
+        Said {
+            image,
+            labels: written.map(|written| labels.beside(&written)),
+        }
     }
 
     /// Those whose files are others than when they were looked at.
@@ -132,6 +157,24 @@ impl Observer {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.retain(|id, _| present.contains(id));
     }
+}
+
+/// The labels that the project's own files give the service: a later one's count.
+fn written(project: &Project) -> Option<BTreeMap<String, String>> {
+    let mut all = BTreeMap::new();
+    let mut is_described = false;
+    for path in &project.files {
+        match labels_of(&project.read(path).ok()?, &project.service) {
+            Ok(labels) => all.extend(labels.unwrap_or_default()),
+            Err(LabelRefusal::File(Refusal::NoService(_))) => continue,
+            Err(_) => return None,
+        }
+        is_described = true;
+    }
+    let read = |(key, value): (String, String)| Some((key, unescaped(&value)?));
+    is_described
+        .then(|| all.into_iter().map(read).collect())
+        .flatten()
 }
 
 fn stamp(path: &Path) -> Stamp {

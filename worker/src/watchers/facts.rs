@@ -145,6 +145,7 @@ pub fn container_facts(
             started_at: instant(&state["StartedAt"]),
         },
         compose_image: None,
+        compose_labels: None,
         auto_remove: inspect["HostConfig"]["AutoRemove"] == true,
         watcher: watcher.reference.clone(),
         id,

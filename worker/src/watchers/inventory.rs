@@ -16,7 +16,7 @@ use plimsoll_app::{
     totals::LegacySource,
 };
 use plimsoll_domain::{
-    container::{ComposeFileImage, ContainerFacts, RegistryFacts},
+    container::{ContainerFacts, RegistryFacts},
     ids::{ContainerId, WatcherRef},
     image::ImageRef,
     labels::UserLabels,
@@ -31,7 +31,7 @@ use super::{
     settings::WatcherSettings,
 };
 use crate::{
-    compose::Observer,
+    compose::{Observer, Said},
     docker::{ContainerSummary, Engine, EngineError, ListFilter},
     operations::is_helper,
     registry::Registries,
@@ -260,7 +260,8 @@ impl Inventory {
             &self.settings,
         ) {
             Ok(mut facts) => {
-                facts.compose_image = self.compose_image(&inspect, &facts, &image).await;
+                let said = self.compose_files(&inspect, &facts, &image).await;
+                (facts.compose_image, facts.compose_labels) = (said.image, said.labels);
                 for key in UserLabels::new(&facts.labels, &image.labels).legacy() {
                     self.app.tally().legacy(LegacySource::Label, key);
                 }
@@ -273,23 +274,24 @@ impl Inventory {
         }
     }
 
-    /// What the container's Compose file says.
-    async fn compose_image(
+    /// What the container's Compose files say.
+    async fn compose_files(
         &self,
         inspect: &Value,
         facts: &ContainerFacts,
         image: &Arc<ImageInfo>,
-    ) -> Option<ComposeFileImage> {
-        let compose = Arc::clone(self.compose.as_ref()?);
-        facts.compose.as_ref()?;
+    ) -> Said {
+        let Some(compose) = self.compose.clone().filter(|_| facts.compose.is_some()) else {
+            return Said::default();
+        };
         let (id, labels) = (facts.id.clone(), facts.labels.clone());
         let image = Arc::clone(image);
-        let look = move || compose.says(&id, &UserLabels::new(&labels, &image.labels));
-        let specified = tokio::task::spawn_blocking(look).await.ok()??;
-        Some(ComposeFileImage {
-            running: inspect["Config"]["Image"].as_str()?.to_owned(),
-            specified,
-        })
+        let running = inspect["Config"]["Image"].as_str().map(str::to_owned);
+        let look = move || {
+            let labels = UserLabels::new(&labels, &image.labels);
+            compose.says(&id, &labels, running.as_deref())
+        };
+        tokio::task::spawn_blocking(look).await.unwrap_or_default()
     }
 
     /// Of those that are there, the ones whose Compose files have changed.

@@ -38,6 +38,13 @@ pub fn escaped(value: &str) -> String {
     value.replace('$', "$$")
 }
 
+/// What Compose reads where a label is written so; `None` where variables are to be filled in.
+pub fn unescaped(written: &str) -> Option<String> {
+    let mut parts = written.split("$$");
+    let has_variable = parts.any(|part| part.contains('$'));
+    (!has_variable).then(|| written.replace("$$", "$"))
+}
+
 /// The labels that the file itself gives the service, as they are written; `None` where it says
 /// nothing of labels.
 ///

@@ -315,10 +315,14 @@ fn variables_are_changed_where_they_are_set() {
         ("app:${EMPTY}1.0.0", Place::Image, "app:${EMPTY}1.1.0"),
         ("app:1.0.${PATCH:-0}", Place::Image, "app:1.1.${PATCH:-0}"),
     ] {
-        let target = resolve(image, &environment).unwrap().reference;
-        let target = target.with_tag(Tag::parse("1.1.0").unwrap());
+        let found = resolve(image, &environment).unwrap();
+        let target = found.reference.with_tag(Tag::parse("1.1.0").unwrap());
         let changed = change(image, &environment, &target, None, Pinning::AsItIs);
         let changed = changed.unwrap_or_else(|refusal| panic!("{refusal} {image}"));
+        let named = found
+            .variable()
+            .map(|name| Place::Variable(name.to_owned()));
+        assert_eq!(named.unwrap_or(Place::Image), place, "{image}");
         assert_eq!(
             (changed.place, changed.after.as_str()),
             (place, after),

@@ -19,6 +19,15 @@ const MAX_VALUE: usize = 4096;
 /// More than anyone changes at once.
 const MAX_LABELS: usize = 32;
 
+/// Whether a label of that key says something to Plimsoll, and not of it.
+pub(super) fn speaks_to_us(key: &str) -> bool {
+    let is_known = PREFIXES.iter().any(|prefix| {
+        key.strip_prefix(prefix)
+            .is_some_and(|rest| !rest.is_empty())
+    });
+    is_known && !OURS.contains(&key)
+}
+
 /// Labels that are to be set and removed, all of which may be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Wanted")]
@@ -92,15 +101,11 @@ impl LabelChange {
         }
         for key in set.keys().chain(&remove) {
             let word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
-            let is_known = PREFIXES.iter().any(|prefix| {
-                key.strip_prefix(prefix)
-                    .is_some_and(|rest| !rest.is_empty())
-            });
-            if !is_known || key.len() > MAX_KEY || !key.bytes().all(word) {
-                return Err(LabelRefused::Key(cut(key)));
-            }
             if OURS.contains(&key.as_str()) {
                 return Err(LabelRefused::Ours(key.clone()));
+            }
+            if !speaks_to_us(key) || key.len() > MAX_KEY || !key.bytes().all(word) {
+                return Err(LabelRefused::Key(cut(key)));
             }
             if key == COMPOSE_FILE {
                 return Err(LabelRefused::File);

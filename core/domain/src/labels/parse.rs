@@ -5,8 +5,9 @@ mod docksmith;
 
 use std::collections::BTreeMap;
 
+use super::change::speaks_to_us;
 use super::{ContainerRules, HookRules, RollbackRules, TagFamily};
-use crate::container::{ComposeRef, Manager};
+use crate::container::{ComposeFileLabels, ComposeRef, Manager};
 use crate::policy::{MaturityMode, UpdatePolicy};
 
 type Labels = BTreeMap<String, String>;
@@ -72,6 +73,21 @@ impl<'a> UserLabels<'a> {
             .iter()
             .find_map(|prefix| self.get(&format!("{prefix}.update.{what}")))
             .is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+
+    /// What Compose files write of labels that speak to Plimsoll, beside what the container has.
+    /// One that the image brought along counts as written nowhere.
+    pub fn beside(&self, files: &Labels) -> ComposeFileLabels {
+        let written: Labels = files
+            .iter()
+            .filter(|(key, _)| speaks_to_us(key))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        let has = |(key, value): (&String, &String)| self.container.get(key) == Some(value);
+        let own = |key: &&String| speaks_to_us(key) && self.get(key).is_some();
+        let in_sync = written.iter().all(has)
+            && (self.container.keys().filter(own)).all(|key| written.contains_key(key));
+        ComposeFileLabels { written, in_sync }
     }
 
     /// The Compose service the container belongs to. One-off containers (`docker compose run`)

@@ -16,6 +16,24 @@ fn remove(file: &str) -> Result<String, LabelRefusal> {
     with_labels(file, "web", &change(&[], &["docksmith.ignore"]))
 }
 
+#[test]
+fn what_compose_reads_of_a_written_label() {
+    for (written, read) in [
+        ("true", Some("true")),
+        ("", Some("")),
+        ("^1$$", Some("^1$")),
+        ("$$$$", Some("$$")),
+        ("${A}", None),
+        ("$$${A}", None),
+        ("a$b$$", None),
+    ] {
+        assert_eq!(unescaped(written).as_deref(), read, "{written}");
+    }
+    for value in ["$", "a$b", "$$", ""] {
+        assert_eq!(unescaped(&escaped(value)).as_deref(), Some(value));
+    }
+}
+
 /// Each form with the label set to `true`, set to `false` (or `no`, to be told apart), and without
 /// it. Whatever way leads from one to the other, the rest stays byte for byte.
 #[test]

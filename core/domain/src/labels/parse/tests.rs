@@ -422,3 +422,40 @@ mod docksmith {
         assert_eq!(user.rules(), ContainerRules::default());
     }
 }
+
+#[test]
+fn files_and_containers_are_compared_by_the_labels_that_speak_to_us() {
+    let image = labels(&[("dd.group", "of-the-image")]);
+    for (container, files, in_sync) in [
+        (&[][..], &[][..], true),
+        (
+            &[("docksmith.ignore", "true")],
+            &[("docksmith.ignore", "true")],
+            true,
+        ),
+        (
+            &[("docksmith.ignore", "true")],
+            &[("docksmith.ignore", "false")],
+            false,
+        ),
+        (&[("docksmith.ignore", "true")], &[], false),
+        (&[], &[("docksmith.ignore", "true")], false),
+        // What is others', ours, or the image's.
+        (
+            &[("a.b", "1"), ("plimsoll.role", "new")],
+            &[("a.b", "2")],
+            true,
+        ),
+        (&[("dd.group", "of-the-image")], &[], true),
+        (
+            &[("dd.group", "of-the-image")],
+            &[("dd.group", "of-the-image")],
+            true,
+        ),
+    ] {
+        let (container, files) = (labels(container), labels(files));
+        let found = UserLabels::new(&container, &image).beside(&files);
+        assert_eq!(found.in_sync, in_sync, "{container:?} {files:?}");
+        assert!(!found.written.contains_key("a.b"));
+    }
+}
