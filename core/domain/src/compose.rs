@@ -11,6 +11,8 @@
 pub mod labels;
 mod lookup;
 mod outline;
+pub mod project;
+mod reader;
 mod variables;
 
 use std::ops::Range;

@@ -1,20 +1,24 @@
-//! Compose stacks as the containers themselves tell of them: services, what they need of each
-//! other and of containers outside, and the order that follows.
+//! Compose stacks as the containers themselves and files in configured directories tell of them:
+//! services, what they need of each other and of containers outside, and the order that follows.
+//! What has containers is as these say; what has none is as its files say.
 //!
 //! The nodes of the graph are the services of each stack and the containers outside of any. What
 //! somebody needs is written in three ways, the name of a service, the name of a container and its
 //! id, and each is resolved to the node: a container may be called otherwise than its service.
 //! Nothing reaches from one engine to another; the same project on two hosts is two stacks.
 
+mod described;
 mod order;
 mod turn;
 mod wiring;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
+pub use described::{Described, DescribedService, Neighbour};
 pub use order::{Edge, Ordered, ordered};
+use serde::{Deserialize, Serialize};
 pub use turn::{Predecessor, Turn, turn};
-pub use wiring::{Condition, ServiceDependency, Wiring};
+pub use wiring::{Condition, RESTART_AFTER, ServiceDependency, Wiring, restarted_after};
 
 use crate::{container::ContainerFacts, ids::WatcherRef};
 
@@ -41,8 +45,11 @@ pub struct Node {
     pub stack: Option<String>,
     /// Of the service or of the container.
     pub name: String,
-    /// Positions among the surveyed containers, by number and name.
+    /// Positions among the surveyed containers, by number and name. A service that was never
+    /// started, or whose containers were removed, has none.
     pub containers: Vec<usize>,
+    /// What the files in a configured directory say of the service.
+    pub described: Option<DescribedService>,
     /// In the order of what they are on; each target once.
     pub dependencies: Vec<Dependency>,
 }
@@ -80,7 +87,8 @@ pub enum Target {
 }
 
 /// Why a node needs another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Reason {
     DependsOn,
     Network,
@@ -123,16 +131,32 @@ pub struct Stack {
     /// Positions of what `docker compose run` made.
     pub one_offs: Vec<usize>,
     pub status: StackStatus,
+    /// As its containers say, and where it has none, its directory.
     pub config_files: Vec<String>,
     pub working_directory: Option<String>,
+    /// `None` for a project that is in no configured directory.
+    pub directory: Option<StackDirectory>,
 }
 
-/// How much of a stack runs. A service that others wait for to end does not count once it has.
+/// Where a stack was found, of the configured directories.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StackDirectory {
+    pub path: String,
+    /// A later one counts before an earlier one.
+    pub files: Vec<String>,
+    /// For people.
+    pub problem: Option<String>,
+}
+
+/// How much of a stack runs. A service that others wait for to end does not count once it has, and
+/// one that is described and has no container counts unless it is optional.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StackStatus {
     Running,
     Partial,
     Stopped,
+    /// There is no container.
+    Inactive,
 }
 
 impl StackStatus {
@@ -141,14 +165,17 @@ impl StackStatus {
             Self::Running => "running",
             Self::Partial => "partial",
             Self::Stopped => "stopped",
+            Self::Inactive => "inactive",
         }
     }
 }
 
 impl Survey {
-    /// Sorts the containers into stacks. Positions everywhere are those in `containers`.
-    pub fn of(containers: &[&ContainerFacts]) -> Self {
-        let (mut nodes, node_of) = nodes(containers);
+    /// Sorts the containers into stacks, beside what is described on their engines: of two
+    /// descriptions of one project's service the first counts. Positions everywhere are those in
+    /// `containers`.
+    pub fn of(containers: &[&ContainerFacts], described: &[(WatcherRef, Described)]) -> Self {
+        let (mut nodes, node_of) = nodes(containers, described);
         let found: Vec<Vec<Dependency>> = {
             let names = Names::of(containers, &nodes, &node_of);
             let needs = |node| dependencies(containers, &nodes, node, &names);
@@ -166,7 +193,7 @@ impl Survey {
         let standalone = (0..nodes.len()).filter(|n| nodes[*n].stack.is_none());
         Self {
             standalone: standalone.collect(),
-            stacks: stacks(containers, &nodes, &places, &cycles),
+            stacks: stacks(containers, described, &nodes, &places, &cycles),
             node_of,
             places,
             nodes,
@@ -236,10 +263,21 @@ impl Survey {
 }
 
 /// The nodes, numbered by name, and which of them each container belongs to.
-fn nodes(containers: &[&ContainerFacts]) -> (Vec<Node>, Vec<Option<usize>>) {
+fn nodes(
+    containers: &[&ContainerFacts],
+    described: &[(WatcherRef, Described)],
+) -> (Vec<Node>, Vec<Option<usize>>) {
     // The id tells apart what an engine shows under one name while it is being replaced.
     type Key<'a> = (&'a str, &'a WatcherRef, Option<&'a str>, &'a str);
     let mut members: BTreeMap<Key<'_>, Vec<usize>> = BTreeMap::new();
+    let mut services: HashMap<Key<'_>, &DescribedService> = HashMap::new();
+    for (watcher, stack) in described {
+        for service in &stack.services {
+            let key = (&*service.name, watcher, Some(&*stack.name), "");
+            members.entry(key).or_default();
+            services.entry(key).or_insert(service);
+        }
+    }
     for (position, facts) in containers.iter().enumerate() {
         let key = match (&facts.compose, &facts.wiring.one_off) {
             (Some(of), _) => (&*of.service, &facts.watcher, Some(&*of.project), ""),
@@ -266,6 +304,7 @@ fn nodes(containers: &[&ContainerFacts]) -> (Vec<Node>, Vec<Option<usize>>) {
                 stack: stack.map(str::to_owned),
                 name: name.to_owned(),
                 containers: of,
+                described: services.get(&key).map(|service| (*service).clone()),
                 dependencies: Vec::new(),
             }
         });
@@ -304,6 +343,12 @@ impl<'a> Names<'a> {
     fn service(&self, node: &Node, name: &str) -> Option<usize> {
         let stack = node.stack.as_deref()?;
         self.services.get(&(&node.watcher, stack, name)).copied()
+    }
+
+    /// Labels list containers; in a Compose file people write the service as well.
+    fn container_or_service(&self, node: &Node, name: &str) -> Option<usize> {
+        self.container(&node.watcher, name)
+            .or_else(|| self.service(node, name))
     }
 
     /// By name, by id, or by a beginning of the id that means one container only.
@@ -377,10 +422,24 @@ fn dependencies(
             add(name, on, reason, Condition::Started, false);
         }
         for name in &wiring.restart_after {
-            // The label lists containers; in a Compose file people write the service as well.
-            let on = names
-                .container(&node.watcher, name)
-                .or_else(|| names.service(node, name));
+            let on = names.container_or_service(node, name);
+            add(name, on, Reason::RestartAfter, Condition::Started, false);
+        }
+    }
+    if let (true, Some(described)) = (node.containers.is_empty(), &node.described) {
+        for one in &described.depends_on {
+            let (on, condition) = (names.service(node, &one.service), one.condition);
+            add(&one.service, on, Reason::DependsOn, condition, one.restart);
+        }
+        for (reason, with) in &described.shares {
+            let (name, on) = match with {
+                Neighbour::Service(name) => (name, names.service(node, name)),
+                Neighbour::Container(name) => (name, names.container(&node.watcher, name)),
+            };
+            add(name, on, *reason, Condition::Started, false);
+        }
+        for name in &described.restart_after {
+            let on = names.container_or_service(node, name);
             add(name, on, Reason::RestartAfter, Condition::Started, false);
         }
     }
@@ -409,6 +468,7 @@ struct Members {
 
 fn stacks(
     containers: &[&ContainerFacts],
+    described: &[(WatcherRef, Described)],
     nodes: &[Node],
     places: &[usize],
     cycles: &[Vec<usize>],
@@ -424,6 +484,28 @@ fn stacks(
         if let (None, Some(of)) = (&facts.compose, &facts.wiring.one_off) {
             let stack = members.entry((&of.project, &facts.watcher)).or_default();
             stack.one_offs.push(position);
+        }
+    }
+    let mut found_in: HashMap<Project<'_>, StackDirectory> = HashMap::new();
+    for (watcher, stack) in described {
+        let key = (&*stack.name, watcher);
+        members.entry(key).or_default();
+        match found_in.entry(key) {
+            Entry::Vacant(new) => {
+                new.insert(StackDirectory {
+                    path: stack.directory.clone(),
+                    files: stack.files.clone(),
+                    problem: stack.problem.clone(),
+                });
+            }
+            Entry::Occupied(mut known) => {
+                let also = format!("{} describes a project of that name too", stack.directory);
+                let problem = &mut known.get_mut().problem;
+                *problem = Some(match problem.take() {
+                    Some(problem) => format!("{problem}; {also}"),
+                    None => also,
+                });
+            }
         }
     }
     let awaited = awaited(nodes);
@@ -448,21 +530,40 @@ fn stacks(
             .map(|position| containers[*position])
             .max_by_key(|facts| (facts.created, &facts.id));
         let wiring = newest.map(|facts| &facts.wiring);
+        let directory = found_in.remove(&key);
+        let config_files = wiring.map_or_else(Vec::new, |w| w.config_files.clone());
+        let is_absent = |node: &&usize| {
+            let of = &nodes[**node];
+            let is_expected = of.described.as_ref().is_some_and(|one| !one.is_optional);
+            of.containers.is_empty() && is_expected && !awaited[**node]
+        };
         let mut order = services.clone();
         order.sort_by_key(|node| places[*node]);
         stacks.push(Stack {
             name: key.0.to_owned(),
             watcher: key.1.clone(),
-            status: status(services.iter().flat_map(|node| {
-                let of = nodes[*node].containers.iter();
-                of.map(|position| (containers[*position], awaited[*node]))
-            })),
+            status: match newest {
+                None => StackStatus::Inactive,
+                Some(_) => status(
+                    services.iter().flat_map(|node| {
+                        let of = nodes[*node].containers.iter();
+                        of.map(|position| (containers[*position], awaited[*node]))
+                    }),
+                    services.iter().filter(is_absent).count(),
+                ),
+            },
             order,
             services,
             cycles: cycles_of.remove(&key).unwrap_or_default(),
             one_offs,
-            config_files: wiring.map_or_else(Vec::new, |w| w.config_files.clone()),
-            working_directory: wiring.and_then(|w| w.working_directory.clone()),
+            config_files: match &directory {
+                Some(directory) if config_files.is_empty() => directory.files.clone(),
+                _ => config_files,
+            },
+            working_directory: wiring
+                .and_then(|w| w.working_directory.clone())
+                .or_else(|| Some(directory.as_ref()?.path.clone())),
+            directory,
         });
     }
     stacks
@@ -481,8 +582,11 @@ fn awaited(nodes: &[Node]) -> Vec<bool> {
     awaited
 }
 
-fn status<'a>(containers: impl Iterator<Item = (&'a ContainerFacts, bool)>) -> StackStatus {
-    let (mut running, mut others) = (0, 0);
+fn status<'a>(
+    containers: impl Iterator<Item = (&'a ContainerFacts, bool)>,
+    absent: usize,
+) -> StackStatus {
+    let (mut running, mut others) = (0, absent);
     for (facts, is_awaited) in containers {
         match facts.is_running() {
             true => running += 1,

@@ -1,22 +1,16 @@
 //! Which scalar of a file says what a service runs, followed through aliases, merge keys and
 //! `extends`, and who else would be changed with it.
 
-use std::{cell::Cell, collections::HashMap};
-
 use super::{
     Refusal,
     outline::{Map, Node, Outline, Scalar},
+    reader::{MAX_DEPTH, Reader},
 };
-
-/// A file made of aliases to aliases costs no more than this.
-const MAX_STEPS: usize = 20_000;
-const MAX_DEPTH: usize = 16;
 
 pub(super) struct Lookup<'a> {
     outline: &'a Outline,
-    anchors: HashMap<usize, &'a Node>,
+    reader: Reader<'a>,
     services: &'a Map,
-    steps: Cell<usize>,
 }
 
 /// The scalar that decides.
@@ -51,9 +45,8 @@ impl<'a> Lookup<'a> {
         }
         Ok(Self {
             outline,
-            anchors: outline.anchored(),
+            reader: Reader::new(outline),
             services,
-            steps: Cell::new(0),
         })
     }
 
@@ -110,9 +103,9 @@ impl<'a> Lookup<'a> {
 
     fn written(&self, service: &str, depth: usize) -> Result<Written<'a>, Refusal> {
         let named = || service.to_owned();
-        self.step(depth)?;
+        self.reader.step(depth)?;
         let own = match self.services.get(service)? {
-            Some(own) => match self.follow(own)?.0 {
+            Some(own) => match self.reader.follow(own)?.0 {
                 Node::Map(own) => own,
                 _ => return Err(Refusal::NoImage(named())),
             },
@@ -122,11 +115,11 @@ impl<'a> Lookup<'a> {
             None if self.services.has("<<") => return Err(Refusal::Merges(named())),
             None => return Err(Refusal::NoService(named())),
         };
-        if self.value(own, "build", depth)?.is_some() {
+        if self.reader.value(own, "build", depth)?.is_some() {
             return Err(Refusal::Built(named()));
         }
-        if let Some(image) = self.value(own, "image", depth)? {
-            let (node, by_alias) = self.follow(image)?;
+        if let Some(image) = self.reader.value(own, "image", depth)? {
+            let (node, by_alias) = self.reader.follow(image)?;
             return match node {
                 Node::Scalar(scalar) => Ok(Written {
                     scalar,
@@ -136,7 +129,7 @@ impl<'a> Lookup<'a> {
                 _ => Err(Refusal::Form(named())),
             };
         }
-        match self.value(own, "extends", depth)? {
+        match self.reader.value(own, "extends", depth)? {
             Some(extends) => self.extended(service, extends, depth),
             None => Err(Refusal::NoImage(named())),
         }
@@ -149,11 +142,11 @@ impl<'a> Lookup<'a> {
         depth: usize,
     ) -> Result<Written<'a>, Refusal> {
         let unclear = || Refusal::Extends(service.to_owned());
-        let text = |node: &'a Node| match self.follow(node) {
+        let text = |node: &'a Node| match self.reader.follow(node) {
             Ok((Node::Scalar(scalar), _)) => Ok(scalar.value.as_str()),
             _ => Err(unclear()),
         };
-        let base = match self.follow(extends)?.0 {
+        let base = match self.reader.follow(extends)?.0 {
             Node::Scalar(name) => name.value.as_str(),
             Node::Map(of) => {
                 let base = of.get("service")?.map(text).transpose()?;
@@ -177,55 +170,6 @@ impl<'a> Lookup<'a> {
             Err(Refusal::Built(_)) => Err(Refusal::Built(service.to_owned())),
             Err(refusal @ (Refusal::Malformed(_) | Refusal::ExtendsFile { .. })) => Err(refusal),
             Err(_) => Err(unclear()),
-        }
-    }
-
-    /// The value of the key in the mapping, or else in what is merged into it: the first that has
-    /// it counts.
-    fn value(&self, map: &'a Map, key: &str, depth: usize) -> Result<Option<&'a Node>, Refusal> {
-        self.step(depth)?;
-        if let Some(own) = map.get(key)? {
-            return Ok(Some(own));
-        }
-        let Some(merged) = map.get("<<")? else {
-            return Ok(None);
-        };
-        let (merged, _) = self.follow(merged)?;
-        let sources = match merged {
-            Node::Sequence(sequence) => sequence.items.iter().collect(),
-            other => vec![other],
-        };
-        for source in sources {
-            if let Node::Map(source) = self.follow(source)?.0
-                && let Some(found) = self.value(source, key, depth - 1)?
-            {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
-    }
-
-    /// What a node stands for, and whether it is an alias.
-    fn follow(&self, node: &'a Node) -> Result<(&'a Node, bool), Refusal> {
-        let mut node = node;
-        let mut by_alias = false;
-        while let Node::Alias(alias) = node {
-            self.step(1)?;
-            by_alias = true;
-            node = self.anchors.get(&alias.anchor).copied().ok_or_else(|| {
-                Refusal::Malformed("an alias stands for nothing that was named".to_owned())
-            })?;
-        }
-        Ok((node, by_alias))
-    }
-
-    fn step(&self, depth: usize) -> Result<(), Refusal> {
-        self.steps.set(self.steps.get() + 1);
-        match depth == 0 || self.steps.get() > MAX_STEPS {
-            true => Err(Refusal::Malformed(
-                "its aliases, merges and `extends` are nested too deeply".to_owned(),
-            )),
-            false => Ok(()),
         }
     }
 }

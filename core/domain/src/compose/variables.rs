@@ -26,6 +26,23 @@ impl Environment {
         Ok(Self { values })
     }
 
+    /// Whether one of the files sets the variable.
+    pub fn sets(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
+    /// What they set the variable to.
+    ///
+    /// # Errors
+    /// `VariableForm`.
+    pub fn value(&self, name: &str) -> Result<Option<&str>, Refusal> {
+        match self.values.get(name) {
+            Some((Some(value), _)) => Ok(Some(value)),
+            Some((None, _)) => Err(Refusal::VariableForm(name.to_owned())),
+            None => Ok(None),
+        }
+    }
+
     /// Which of the files sets the variable.
     pub fn file_of(&self, name: &str) -> Option<usize> {
         self.values.get(name).map(|(_, file)| *file)
@@ -94,6 +111,17 @@ pub(super) fn segments(image: &str, environment: &Environment) -> Result<Vec<Seg
         at = end;
     }
     Ok(found)
+}
+
+/// The text with its variables filled in; as it is written where that cannot be told.
+pub(super) fn filled(text: &str, environment: &Environment) -> String {
+    if !text.contains('$') {
+        return text.to_owned();
+    }
+    match segments(text, environment) {
+        Ok(segments) => segments.into_iter().map(|one| one.value).collect(),
+        Err(_) => text.to_owned(),
+    }
 }
 
 fn segment(

@@ -39,7 +39,7 @@ fn service(number: u64, project: &str, service: &str, depends_on: &str) -> Conta
 }
 
 fn survey(containers: &[ContainerFacts]) -> Survey {
-    Survey::of(&containers.iter().collect::<Vec<_>>())
+    Survey::of(&containers.iter().collect::<Vec<_>>(), &[])
 }
 
 fn names(survey: &Survey, nodes: &[usize]) -> Vec<String> {
@@ -508,4 +508,182 @@ proptest! {
             }
         }
     }
+}
+
+fn described(name: &str, services: Vec<DescribedService>) -> Described {
+    Described {
+        name: name.to_owned(),
+        directory: format!("/stacks/{name}"),
+        files: vec![format!("/stacks/{name}/compose.yaml")],
+        problem: None,
+        services,
+    }
+}
+
+fn in_file(name: &str, depends_on: &[&str]) -> DescribedService {
+    let need = |service: &&str| ServiceDependency {
+        service: (*service).to_owned(),
+        condition: Condition::Started,
+        restart: false,
+    };
+    DescribedService {
+        name: name.to_owned(),
+        depends_on: depends_on.iter().map(need).collect(),
+        ..DescribedService::default()
+    }
+}
+
+fn survey_beside(containers: &[ContainerFacts], stacks: Vec<Described>) -> Survey {
+    let local = containers
+        .first()
+        .map_or_else(|| WatcherRef::local("local"), |one| one.watcher.clone());
+    let stacks: Vec<_> = stacks.into_iter().map(|one| (local.clone(), one)).collect();
+    Survey::of(&containers.iter().collect::<Vec<_>>(), &stacks)
+}
+
+#[test]
+fn a_stack_that_was_never_started_has_its_services_in_order() {
+    let mut web = in_file("a-web", &["b-db"]);
+    web.restart_after = vec!["outside".to_owned(), "nobody".to_owned()];
+    let mut db = in_file("b-db", &[]);
+    db.shares = vec![
+        (Reason::Network, Neighbour::Service("c-vpn".to_owned())),
+        (
+            Reason::VolumesFrom,
+            Neighbour::Container("outside".to_owned()),
+        ),
+    ];
+    let stacks = vec![described(
+        "shop",
+        vec![web, db, in_file("c-vpn", &["a-web"])],
+    )];
+    let outside = container(1, "outside", &[], json!({}));
+    let survey = survey_beside(&[outside], stacks);
+    let [stack] = survey.stacks() else { panic!() };
+    assert_eq!(stack.status, StackStatus::Inactive);
+    assert_eq!(names(&survey, &stack.services), ["a-web", "b-db", "c-vpn"]);
+    assert_eq!(stack.cycles.len(), 1, "what needs each other is told");
+    assert_eq!(stack.config_files, ["/stacks/shop/compose.yaml"]);
+    assert_eq!(stack.working_directory.as_deref(), Some("/stacks/shop"));
+    let all: Vec<Vec<String>> = stack.services.iter().map(|n| arrows(&survey, *n)).collect();
+    let mut web = all[0].clone();
+    web.sort();
+    assert_eq!(
+        web,
+        [
+            "a-web -depends-on-> b-db",
+            "a-web -restart-after-> (nobody)",
+            "a-web -restart-after-> outside",
+        ]
+    );
+    assert!(
+        all[1].contains(&"b-db -network-> c-vpn".to_owned()),
+        "{all:?}"
+    );
+    assert!(
+        all[1].contains(&"b-db -volumes-from-> outside".to_owned()),
+        "{all:?}"
+    );
+    assert_eq!(names(&survey, survey.standalone()), ["outside"]);
+}
+
+#[test]
+fn what_runs_and_what_is_described_are_one_stack() {
+    let optional = DescribedService {
+        is_optional: true,
+        ..in_file("z-debug", &[])
+    };
+    let done = |number| {
+        let mut web = service(
+            number,
+            "shop",
+            "web",
+            "init:service_completed_successfully:false",
+        );
+        web.wiring.working_directory = Some("/elsewhere".to_owned());
+        web
+    };
+    // What the files say of a service with containers is left out.
+    let file = || in_file("web", &["gone"]);
+    for (services, expected) in [
+        (vec![file()], StackStatus::Running),
+        (vec![file(), optional.clone()], StackStatus::Running),
+        (vec![file(), in_file("init", &[])], StackStatus::Running),
+        (vec![file(), in_file("db", &[])], StackStatus::Partial),
+    ] {
+        let all = services.len();
+        let mut broken = described("shop", services);
+        broken.problem = Some("why".to_owned());
+        let survey = survey_beside(&[done(1)], vec![broken]);
+        let [stack] = survey.stacks() else { panic!() };
+        assert_eq!(stack.status, expected);
+        assert_eq!(stack.services.len(), all);
+        let web = survey.node_of(0).unwrap();
+        assert_eq!(survey.node(web).containers, [0]);
+        assert!(
+            !arrows(&survey, web)
+                .iter()
+                .any(|arrow| arrow.contains("gone"))
+        );
+        assert_eq!(stack.working_directory.as_deref(), Some("/elsewhere"));
+        let directory = stack.directory.as_ref().unwrap();
+        assert_eq!(
+            (&*directory.path, directory.problem.as_deref()),
+            ("/stacks/shop", Some("why"))
+        );
+    }
+}
+
+#[test]
+fn two_directories_of_one_project_are_one_stack_that_says_so() {
+    let one = described("shop", vec![in_file("web", &[])]);
+    let other = Described {
+        directory: "/stacks/other".to_owned(),
+        ..described("shop", vec![in_file("web", &["db"]), in_file("db", &[])])
+    };
+    let survey = survey_beside(&[], vec![one, other]);
+    let [stack] = survey.stacks() else { panic!() };
+    assert_eq!(names(&survey, &stack.order).len(), 2);
+    assert!(
+        survey.node(stack.services[1]).dependencies.is_empty(),
+        "the first counts"
+    );
+    let directory = stack.directory.as_ref().unwrap();
+    assert_eq!(directory.path, "/stacks/shop");
+    assert!(
+        directory
+            .problem
+            .as_ref()
+            .unwrap()
+            .contains("/stacks/other")
+    );
+}
+
+#[test]
+fn a_description_is_of_its_engine_alone() {
+    let elsewhere = WatcherRef {
+        agent: "edge".to_owned(),
+        name: "local".to_owned(),
+    };
+    let web = service(1, "shop", "web", "");
+    let stacks = vec![(elsewhere, described("shop", vec![in_file("db", &[])]))];
+    let survey = Survey::of(&[&web], &stacks);
+    let found: Vec<_> = survey
+        .stacks()
+        .iter()
+        .map(|stack| {
+            (
+                stack.watcher.agent.as_str(),
+                stack.status,
+                stack.directory.is_some(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("", StackStatus::Running, false),
+            ("edge", StackStatus::Inactive, true)
+        ]
+    );
 }

@@ -103,7 +103,7 @@ impl Wiring {
             ipc: other("IpcMode"),
             pid: other("PidMode"),
             volumes_from: volumes_from(&host["VolumesFrom"]),
-            restart_after: restart_after(labels),
+            restart_after: restarted_after(|key| labels.get(key)),
         }
     }
 
@@ -134,11 +134,14 @@ fn depends_on(label: &str) -> Vec<ServiceDependency> {
     found
 }
 
-/// `docksmith.restart-after`, `dd.depends_on`: names of containers, separated by commas.
-fn restart_after(labels: &UserLabels<'_>) -> Vec<String> {
-    let mut found: Vec<String> = ["docksmith.restart-after", "dd.depends_on"]
+/// The labels that ask for a restart after other containers.
+pub const RESTART_AFTER: [&str; 2] = ["docksmith.restart-after", "dd.depends_on"];
+
+/// What those labels name: containers, separated by commas.
+pub fn restarted_after<'a>(label: impl Fn(&str) -> Option<&'a str>) -> Vec<String> {
+    let mut found: Vec<String> = RESTART_AFTER
         .iter()
-        .flat_map(|key| names(labels.get(key)))
+        .flat_map(|key| names(label(key)))
         .map(|name| name.trim_start_matches('/').to_owned())
         .collect();
     found.sort();
