@@ -177,6 +177,7 @@ fn watcher_settings(
         },
         maturity_min_age_days: watcher.maturity_min_age_days,
         scope: scope(&reference, watcher)?,
+        stack_directories: stack_directories(&reference, settings)?,
         compose_directories: compose_directories(settings)?,
         window: window.transpose()?,
         ..WatcherSettings::new(reference, address, schedule)
@@ -269,16 +270,35 @@ fn operation_settings(
 
 /// Those in which Compose files may be read and written.
 fn compose_directories(settings: &Settings) -> anyhow::Result<Vec<PathBuf>> {
-    let named = settings.compose.directories.split(',').map(str::trim);
+    directories("compose.directories", &settings.compose.directories)
+}
+
+/// Those whose projects are this watcher's: they are on this host, and so is the watcher `local`,
+/// or the only one.
+fn stack_directories(reference: &WatcherRef, settings: &Settings) -> anyhow::Result<Vec<PathBuf>> {
+    let directories = directories("stacks.directories", &settings.stacks.directories)?;
+    let watchers = settings.watchers();
+    anyhow::ensure!(
+        directories.is_empty() || watchers.len() == 1 || watchers.contains_key("local"),
+        "stacks.directories: none of several watchers is called `local`, whose stacks these are"
+    );
+    let is_its = watchers.len() == 1 || reference.name == "local";
+    Ok(if is_its { directories } else { Vec::new() })
+}
+
+fn directories(setting: &str, list: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let named = list.split(',').map(str::trim);
     let named = named.filter(|path| !path.is_empty()).map(PathBuf::from);
-    let directories: Vec<PathBuf> = named.collect();
+    let mut directories: Vec<PathBuf> = named.collect();
     for directory in &directories {
         anyhow::ensure!(
             directory.is_absolute(),
-            "compose.directories: {} is not an absolute path",
+            "{setting}: {} is not an absolute path",
             directory.display()
         );
     }
+    directories.sort();
+    directories.dedup();
     Ok(directories)
 }
 

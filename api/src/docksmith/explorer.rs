@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use plimsoll_app::{AppError, stacks::Engines};
+use plimsoll_app::{
+    AppError,
+    stacks::{self, Engines},
+};
 use plimsoll_domain::{
     explorer::{self, Explored, Seen, User, removal::ObjectKind},
     ids::WatcherRef,
@@ -232,8 +235,14 @@ impl Explorer {
         /// Only this host's.
         watcher: Query<Option<String>>,
     ) -> Result<RawPayload<Envelope<ExplorerData>>, ErrorOf<ReadsOne>> {
+        let engines = local(watcher.0.clone());
         let found = explored(&state, &who, &context, watcher.0, &ObjectKind::ALL).await?;
         let mut data = ExplorerData::default();
+        // Also those that nothing runs of.
+        let known = stacks::list(&who.snapshot().inventory, &engines).into_iter();
+        for stack in known.filter(|stack| stack.directory.is_some()) {
+            data.container_stacks.insert(stack.name.clone(), Vec::new());
+        }
         for (watcher, explored) in found {
             let seen = explored.containers.into_iter();
             for one in seen.map(|one| container(&watcher, one)) {

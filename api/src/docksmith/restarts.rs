@@ -238,7 +238,10 @@ impl Restarts {
             .flat_map(|node| plimsoll_app::stacks::entries(inventory, &node.containers))
             .map(|entry| entry.state.facts.name.as_str())
             .collect();
-        let what = format!("Stack {}", name.0);
+        let what = match plimsoll_app::stacks::absent(inventory, stack).join(", ") {
+            absent if absent.is_empty() => format!("Stack {}", name.0),
+            absent => format!("Stack {} (without containers: {absent})", name.0),
+        };
         answer(&state, &what, &|member| own.contains(&member), group).await
     }
 

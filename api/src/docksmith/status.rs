@@ -54,6 +54,18 @@ pub struct StackView {
     pub update_priority: String,
 }
 
+impl StackView {
+    fn empty(name: String) -> Self {
+        Self {
+            name,
+            containers: Vec::new(),
+            has_updates: false,
+            all_updatable: true,
+            update_priority: "none".to_owned(),
+        }
+    }
+}
+
 /// What is known now.
 pub async fn status(app: &App, snapshot: &Snapshot) -> Result<StatusData, AppError> {
     let (watchers, checking) = tokio::try_join!(app.watchers(), app.is_watching())?;
@@ -64,7 +76,12 @@ pub async fn status(app: &App, snapshot: &Snapshot) -> Result<StatusData, AppErr
     };
     let last = watchers.iter().filter_map(|one| one.last_run_at).max();
     let next = watchers.iter().filter_map(|one| one.next_run_at).min();
+    let survey = snapshot.inventory.survey();
+    // Also those that nothing runs of.
     let mut stacks: BTreeMap<String, StackView> = BTreeMap::new();
+    let described = survey.stacks().iter().filter(|one| one.directory.is_some());
+    let names = described.map(|stack| stack.name.clone());
+    stacks.extend(names.map(|name| (name.clone(), StackView::empty(name))));
     let mut standalone = Vec::new();
     for Counted { item, .. } in &items {
         if item.stack.is_empty() {
@@ -73,13 +90,7 @@ pub async fn status(app: &App, snapshot: &Snapshot) -> Result<StatusData, AppErr
         }
         let stack = stacks
             .entry(item.stack.clone())
-            .or_insert_with(|| StackView {
-                name: item.stack.clone(),
-                containers: Vec::new(),
-                has_updates: false,
-                all_updatable: true,
-                update_priority: "none".to_owned(),
-            });
+            .or_insert_with(|| StackView::empty(item.stack.clone()));
         stack.containers.push(item.clone());
     }
     for stack in stacks.values_mut() {
@@ -94,7 +105,6 @@ pub async fn status(app: &App, snapshot: &Snapshot) -> Result<StatusData, AppErr
         }
         .to_owned();
     }
-    let survey = snapshot.inventory.survey();
     let nodes = items
         .iter()
         .enumerate()

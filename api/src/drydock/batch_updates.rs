@@ -1,6 +1,9 @@
 //! Updating several containers in the order of what they need.
 
-use plimsoll_app::batch_updates::{BatchGroup, BatchMember, BatchOperation, BatchRejected};
+use plimsoll_app::{
+    batch_updates::{BatchGroup, BatchMember, BatchOperation, BatchRejected},
+    stacks,
+};
 use plimsoll_domain::compose::FileUse;
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
@@ -17,7 +20,7 @@ use super::{
     bulk_updates::UpdatingMany,
     described::{IdempotencyKey, Text, text},
     error::{ApiError, ErrorOf, INVALID_PARAMETERS},
-    operation_groups::location,
+    operation_groups::{location, without},
     operations::caller,
     stacks::engines,
     updates::{ComposeFileUse, file_use},
@@ -265,7 +268,7 @@ impl BatchUpdates {
     /// Update a stack
     ///
     /// Every container of it that has an update, in the order in which its services need each
-    /// other. Does not wait. What comes after one that failed is left as it is, its Compose file
+    /// other; the message names services without containers. Does not wait. What comes after one that failed is left as it is, its Compose file
     /// too; what runs and follows the updated ones is restarted after them. Refused while an
     /// operation works on one of the containers, and where none of them has an update.
     #[oai(
@@ -307,8 +310,10 @@ impl BatchUpdates {
             .ok_or_else(|| ApiError::internal("a stack was accepted without a group"))?;
         let place = location(group.id);
         let group = GroupAccepted::from(group);
+        let inventory = &who.snapshot().inventory;
+        let absent = stacks::absent_of(inventory, &name.0, &engines);
         let accepted = StackUpdateAccepted {
-            message: "Stack update accepted".to_owned(),
+            message: without("Stack update accepted", &absent),
             operation_id: group.id,
             operations: group.operations,
             rejected: batch.rejected.into_iter().map(Into::into).collect(),

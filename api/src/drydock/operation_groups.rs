@@ -151,16 +151,17 @@ pub async fn finished(
     Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message).with_details(details))
 }
 
-/// What a request to restart a stack is told.
+/// What a request to restart a stack is told. `absent` are its services without containers.
 pub async fn stack_answer(
     state: &ApiState,
     id: OperationGroupId,
     preference: &Preference,
+    absent: &[&str],
 ) -> Result<StackRestartAnswer, ApiError> {
     Ok(match finished(state, id, preference, "stack").await? {
         Some(group) => StackRestartAnswer::Done(
             Json(StackRestarted {
-                message: "Stack restarted successfully".to_owned(),
+                message: without("Stack restarted successfully", absent),
                 operation_id: id.to_string(),
                 members: GroupView::from(group).members,
             }),
@@ -168,11 +169,19 @@ pub async fn stack_answer(
         ),
         None => StackRestartAnswer::Accepted(
             Json(OperationAccepted {
-                message: "Stack restart accepted".to_owned(),
+                message: without("Stack restart accepted", absent),
                 operation_id: id.to_string(),
             }),
             location(id),
             preference.applied(),
         ),
     })
+}
+
+/// The message, and which services had no part in it.
+pub fn without(message: &str, absent: &[&str]) -> String {
+    match absent {
+        [] => message.to_owned(),
+        some => format!("{message}; without containers: {}", some.join(", ")),
+    }
 }

@@ -40,7 +40,8 @@ pub struct Stacks;
 
 error_set!(pub ReadsStack = 404, 409);
 
-/// One Compose project on one engine.
+/// One Compose project on one engine: known by its containers, by a configured directory
+/// (`stacks.directories`), or by both.
 #[derive(Object, Serialize)]
 #[oai(rename_all = "camelCase", rename = "Stack")]
 #[serde(rename_all = "camelCase")]
@@ -63,13 +64,31 @@ pub struct StackView {
     container_count: u64,
     running_count: u64,
     updates_available: u64,
-    /// On the host where Compose was run.
+    /// On the host where Compose was run; without containers, those of `directory`.
     config_files: Vec<String>,
     #[oai(nullable)]
     working_directory: Option<String>,
+    /// Where it was found, of the configured directories; null for a stack that is in none.
+    #[oai(nullable)]
+    directory: Option<Directory>,
+}
+
+#[derive(Object, Serialize)]
+#[oai(rename = "StackDirectory")]
+struct Directory {
+    /// On the worker's host.
+    path: String,
+    /// A later one counts before an earlier one.
+    files: Vec<String>,
+    /// Why not all of it can be told, for people. Of a file that was readable before, the services
+    /// are those of then.
+    #[oai(nullable)]
+    problem: Option<String>,
 }
 
 /// `running` when every container does that should: one that others wait for to end may have.
+/// `partial` also where a service has no container that `docker compose up` would give one;
+/// `inactive` where there is no container at all.
 #[derive(Enum, Serialize)]
 #[oai(rename_all = "lowercase", rename = "StackStatus")]
 #[serde(rename_all = "lowercase")]
@@ -77,14 +96,34 @@ enum Status {
     Running,
     Partial,
     Stopped,
+    Inactive,
 }
 
 #[derive(Object, Serialize)]
 #[oai(rename = "StackService")]
 struct Service {
     name: String,
+    /// None for a service that was never started, or whose containers were removed.
     containers: Vec<StackContainer>,
+    /// As its containers say, or without any, its files.
     dependencies: Vec<Dependency>,
+    /// What the files in the stack's `directory` say of it; null where they say nothing.
+    #[oai(nullable)]
+    described: Option<DescribedService>,
+}
+
+#[derive(Object, Serialize)]
+#[oai(rename_all = "camelCase", rename = "StackServiceDescription")]
+#[serde(rename_all = "camelCase")]
+struct DescribedService {
+    /// With its variables filled in, as far as `.env` sets them.
+    #[oai(nullable)]
+    image: Option<String>,
+    /// Whether its image is built where the file is.
+    built: bool,
+    profiles: Vec<String>,
+    /// `docker compose up` makes no container of it: it is of a profile, or has a scale of 0.
+    optional: bool,
 }
 
 #[derive(Object, Serialize)]
@@ -200,8 +239,8 @@ struct StandaloneContainer {
 impl Stacks {
     /// List stacks
     ///
-    /// The Compose projects of all engines, by name and then by watcher. The same project on two
-    /// engines is two stacks.
+    /// The Compose projects of all engines and those of configured directories, started or not, by
+    /// name and then by watcher. The same project on two engines is two stacks.
     #[oai(
         path = "/stacks",
         method = "get",
@@ -259,8 +298,9 @@ impl Stacks {
     ///
     /// Every container of it, in the order in which its services need each other, and then what
     /// runs elsewhere and follows them. Each waits for what it comes after as its `depends_on`
-    /// says, at most 120 seconds; where that failed, it is left as it is. Refused while an
-    /// operation works on one of the containers.
+    /// says, at most 120 seconds; where that failed, it is left as it is. Services without
+    /// containers are left out, and the message names them. Refused while an operation works on one
+    /// of the containers, and where there is none.
     #[oai(
         path = "/stacks/:name/restart",
         method = "post",
@@ -290,7 +330,9 @@ impl Stacks {
         let caller = caller(who.principal(), &context, text(&key.0), &target, "")?;
         let restart = state.app.request_stack_restart(&name.0, &engines, &caller);
         let group = restart.await?;
-        Ok(stack_answer(&state, group, &preference).await?)
+        let inventory = &who.snapshot().inventory;
+        let absent = stacks::absent_of(inventory, &name.0, &engines);
+        Ok(stack_answer(&state, group, &preference, &absent).await?)
     }
 
     /// List containers outside of any stack
@@ -363,6 +405,7 @@ impl StackView {
                 stack::StackStatus::Running => Status::Running,
                 stack::StackStatus::Partial => Status::Partial,
                 stack::StackStatus::Stopped => Status::Stopped,
+                stack::StackStatus::Inactive => Status::Inactive,
             },
             order: stack.order.iter().map(name).collect(),
             cycles: stack
@@ -373,6 +416,11 @@ impl StackView {
             one_offs: containers_of(inventory, &stack.one_offs),
             config_files: stack.config_files.clone(),
             working_directory: stack.working_directory.clone(),
+            directory: stack.directory.as_ref().map(|directory| Directory {
+                path: directory.path.clone(),
+                files: directory.files.clone(),
+                problem: directory.problem.clone(),
+            }),
             services,
         }
     }
@@ -384,6 +432,12 @@ impl Service {
             name: node.name.clone(),
             containers: containers_of(inventory, &node.containers),
             dependencies: dependencies_of(inventory, node),
+            described: node.described.as_ref().map(|service| DescribedService {
+                image: service.image.clone(),
+                built: service.is_built,
+                profiles: service.profiles.clone(),
+                optional: service.is_optional,
+            }),
         }
     }
 }

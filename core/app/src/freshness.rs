@@ -14,6 +14,7 @@ use plimsoll_domain::view::ViewContext;
 use plimsoll_store::{
     Client, Store, StoreError,
     inventory::{self, InventoryDelta, Mark, REMOVED_ROWS_KEPT, StoredContainer},
+    stack_directories::{self, DescribedStacks},
 };
 use tokio::sync::oneshot;
 
@@ -182,6 +183,8 @@ struct Reader {
 
 struct Last {
     mark: Mark,
+    /// Of what directories describe.
+    stacks_version: i64,
     when: Instant,
     snapshot: Arc<Snapshot>,
 }
@@ -229,24 +232,32 @@ impl Reader {
             }
             None => inventory::read_all(client, rendered).await?,
         };
-        let mark = delta.mark;
-        if last.is_some_and(|last| mark.xmin < last.mark.xmin) {
-            // Transaction numbers only ever rise: this is another database than before, restored
-            // from a backup.
-            let all = inventory::read_all(client, rendered).await?;
-            return Ok(self.keep(shared, all, None, now));
-        }
-        let before = last.map(|last| last.snapshot.clone());
-        Ok(self.keep(shared, delta, before, now))
+        // Transaction numbers only ever rise: where they do not, this is another database than
+        // before, restored from a backup.
+        let (delta, last) = match last {
+            Some(last) if delta.mark.xmin < last.mark.xmin => {
+                (inventory::read_all(client, rendered).await?, None)
+            }
+            last => (delta, last),
+        };
+        let known = last.map_or(0, |last| last.stacks_version);
+        let stacks = match delta.mark.stacks_version == known {
+            true => None,
+            false => Some(stack_directories::read(client).await?),
+        };
+        let before = last.map(|last| (last.stacks_version, last.snapshot.clone()));
+        Ok(self.keep(shared, delta, stacks, before, now))
     }
 
     fn keep(
         &mut self,
         shared: &Shared,
         delta: InventoryDelta<Arc<Entry>>,
-        before: Option<Arc<Snapshot>>,
+        stacks: Option<DescribedStacks>,
+        before: Option<(i64, Arc<Snapshot>)>,
         when: Instant,
     ) -> Arc<Snapshot> {
+        let (mut stacks_version, before) = before.unzip();
         let mark = delta.mark;
         let at = time_of(&mark);
         let inventory = match &before {
@@ -254,6 +265,15 @@ impl Reader {
                 .inventory
                 .updated(delta, &shared.context, before.at, at),
             None => Some(Inventory::new(delta.changed)),
+        };
+        let inventory = match stacks {
+            Some(stacks) => {
+                stacks_version = Some(stacks.version);
+                let held = before.as_ref().map(|before| &*before.inventory);
+                let inventory = inventory.as_ref().or(held);
+                inventory.map(|inventory| inventory.beside(stacks.stacks.into()))
+            }
+            None => inventory,
         };
         let snapshot = match (inventory, before) {
             (None, Some(before))
@@ -272,6 +292,7 @@ impl Reader {
         };
         self.last = Some(Last {
             mark,
+            stacks_version: stacks_version.unwrap_or_default(),
             when,
             snapshot: snapshot.clone(),
         });

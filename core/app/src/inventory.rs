@@ -12,8 +12,8 @@ use chrono::{DateTime, Utc};
 use plimsoll_domain::{
     assessment::{MaturityLevel, TimeState, UpdateKindName},
     container::{ContainerState, SemverDiff},
-    ids::ContainerId,
-    stack::Survey,
+    ids::{ContainerId, WatcherRef},
+    stack::{Described, Survey},
     view::{ViewContext, time_state, view},
 };
 use plimsoll_store::inventory::{InventoryDelta, StoredContainer};
@@ -171,6 +171,8 @@ pub struct Inventory {
     totals: Totals,
     everything: OnceLock<Rendered>,
     by_repository: OnceLock<HashMap<String, Vec<usize>>>,
+    /// Stacks that directories on the hosts describe.
+    described: Arc<[(WatcherRef, Described)]>,
     survey: OnceLock<Survey>,
 }
 
@@ -196,6 +198,20 @@ impl Inventory {
             entries,
             everything: OnceLock::new(),
             by_repository: OnceLock::new(),
+            described: Arc::default(),
+            survey: OnceLock::new(),
+        }
+    }
+
+    /// This inventory, with other stacks described beside it.
+    pub(crate) fn beside(&self, described: Arc<[(WatcherRef, Described)]>) -> Self {
+        Self {
+            entries: self.entries.clone(),
+            by_id: self.by_id.clone(),
+            totals: self.totals,
+            everything: self.everything.clone(),
+            by_repository: OnceLock::new(),
+            described,
             survey: OnceLock::new(),
         }
     }
@@ -264,7 +280,10 @@ impl Inventory {
         if reordered || !added.is_empty() {
             entries.retain(|entry| !delta.gone.contains(&entry.state.facts.id));
             entries.append(&mut added);
-            return Some(Self::new(entries));
+            return Some(Self {
+                described: self.described.clone(),
+                ..Self::new(entries)
+            });
         }
         // The common case under load: what is there changes, and nothing moves.
         different.then(|| Self {
@@ -273,6 +292,7 @@ impl Inventory {
             entries,
             everything: OnceLock::new(),
             by_repository: OnceLock::new(),
+            described: self.described.clone(),
             survey: OnceLock::new(),
         })
     }
@@ -320,7 +340,7 @@ impl Inventory {
     pub fn survey(&self) -> &Survey {
         self.survey.get_or_init(|| {
             let facts = self.entries.iter().map(|entry| &*entry.state.facts);
-            Survey::of(&facts.collect::<Vec<_>>())
+            Survey::of(&facts.collect::<Vec<_>>(), &self.described)
         })
     }
 
@@ -381,6 +401,7 @@ mod tests {
             mark: Mark {
                 xmin: 0,
                 access_version: 0,
+                stacks_version: 0,
                 read_at: start(),
             },
             changed: changed.into_iter().map(rendered).collect(),

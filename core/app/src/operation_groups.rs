@@ -93,8 +93,9 @@ impl App {
     ///
     /// # Errors
     /// In this order: `Forbidden` when actions are off, `NotFound` stack or `Conflict` naming the
-    /// engines that have one of that name, `NotFound` trigger; then `Conflict` naming an operation
-    /// that is active for one of the containers. Nothing is restarted then.
+    /// engines that have one of that name, `Conflict` for one without containers, `NotFound`
+    /// trigger; then `Conflict` naming an operation that is active for one of the containers.
+    /// Nothing is restarted then.
     pub async fn request_stack_restart(
         &self,
         name: &str,

@@ -1,4 +1,5 @@
-//! Compose stacks on all engines, as the inventory shows them (`domain::stack`).
+//! Compose stacks on all engines, as the inventory and configured directories show them
+//! (`domain::stack`).
 
 use std::sync::Arc;
 
@@ -66,6 +67,23 @@ pub fn find<'a>(
             })
         }
     }
+}
+
+/// The services of the stack that have no container, by name: whatever is done to the stack leaves
+/// them out.
+pub fn absent<'a>(inventory: &'a Inventory, stack: &Stack) -> Vec<&'a str> {
+    let services = stack.services.iter();
+    let services = services.map(|node| inventory.survey().node(*node));
+    services
+        .filter(|node| node.containers.is_empty())
+        .map(|node| node.name.as_str())
+        .collect()
+}
+
+/// The same of the one stack of that name; none where it is gone by now.
+pub fn absent_of<'a>(inventory: &'a Inventory, name: &str, engines: &Engines) -> Vec<&'a str> {
+    let stack = find(inventory, name, engines);
+    stack.map_or_else(|_| Vec::new(), |stack| absent(inventory, stack))
 }
 
 /// The containers on these engines that belong to no stack, by name.

@@ -122,7 +122,9 @@ fn the_plain_names_of_other_tools_are_read() {
         ("DATABASE_URL", "postgresql:///x"),
         ("REDIS_URL", "redis://y"),
         ("DOCKER_HOST", "tcp://z:2375"),
+        ("STACKS_DIR", "/stacks"),
     ]);
+    assert_eq!(settings.stacks.directories, "/stacks");
     assert!(settings.database.url.is_some() && settings.redis.url.is_some());
     assert_eq!(settings.docker.host.as_deref(), Some("tcp://z:2375"));
 }

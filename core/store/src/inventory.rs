@@ -56,6 +56,7 @@ macro_rules! with_mark {
             "SELECT mark.*, state.* FROM
              (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xmin,
                      (SELECT version FROM access_version) AS access_version,
+                     (SELECT version FROM stack_directories_version) AS stacks_version,
                      now() AS read_at) mark
              LEFT JOIN LATERAL (SELECT ",
             state_columns!(),
@@ -84,6 +85,8 @@ pub struct Mark {
     pub xmin: i64,
     /// Moves with every change to users, sessions and tokens.
     pub access_version: i64,
+    /// Moves with every change to what directories describe; 0 while none ever did.
+    pub stacks_version: i64,
     /// The database's clock, so that replicas agree on the time.
     pub read_at: DateTime<Utc>,
 }
@@ -152,6 +155,7 @@ async fn delta<T>(
             mark: Mark {
                 xmin: row.get("xmin"),
                 access_version: row.get("access_version"),
+                stacks_version: row.get("stacks_version"),
                 read_at: row.get("read_at"),
             },
             changed: Vec::new(),

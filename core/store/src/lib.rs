@@ -39,6 +39,7 @@ pub mod scripts;
 pub mod self_updates;
 pub mod sessions;
 pub mod sightings;
+pub mod stack_directories;
 pub mod tag_digests;
 pub mod tokens;
 pub mod totals;
@@ -77,6 +78,7 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
         operation_inputs::STATEMENTS,
         policies::STATEMENTS,
         sightings::STATEMENTS,
+        stack_directories::STATEMENTS,
         watchers::STATEMENTS,
         workers::STATEMENTS,
         jobs::STATEMENTS,

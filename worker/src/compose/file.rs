@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::fcntl::{Flock, FlockArg, RenameFlags, renameat2};
+use nix::fcntl::{Flock, FlockArg, OFlag, RenameFlags, renameat2};
 use plimsoll_domain::compose::MAX_BYTES;
 
 /// How long another update of the same directory is waited for.
@@ -35,7 +35,12 @@ pub enum Keep {
 
 /// The text of a file of at most [`MAX_BYTES`].
 pub fn read(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
+    // Opening a pipe waits for somebody to write into it.
+    let flags = OFlag::O_NONBLOCK.bits();
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is no regular file"));
     }

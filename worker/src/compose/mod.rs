@@ -1,11 +1,12 @@
 //! Compose files on this host: which one a container came from, what it says the container runs,
-//! and writing the new image into it. The rules are `domain::compose`.
+//! and writing the new image into it; and the projects of configured directories. The rules are `domain::compose`.
 
 mod access;
 pub mod file;
 mod found;
 mod namespaces;
 mod observed;
+mod stack_directories;
 mod tool;
 
 use std::{
@@ -22,6 +23,7 @@ pub use access::Access;
 pub use found::{Edited, Found};
 pub use namespaces::Namespaces;
 pub use observed::{Observer, Said, Texts};
+pub use stack_directories::StackDirectories;
 pub use tool::{Substitute, Tool};
 
 /// What happens when file and container do not agree.

@@ -24,8 +24,8 @@ use super::{Access, ComposeOptions, Project};
 /// So many files are kept; where there are more, they are read again.
 const MAX_FILES: usize = 128;
 
-/// Tells two contents of a file apart: inode, size and time of the last change.
-type Stamp = Option<(u64, u64, i64, i64)>;
+/// Tells two contents of a file apart: inode, size and time of the last change, of its mode too.
+pub(super) type Stamp = Option<(u64, u64, i64, i64)>;
 
 type Kept = HashMap<PathBuf, (Stamp, Arc<str>)>;
 
@@ -177,7 +177,7 @@ fn written(project: &Project) -> Option<BTreeMap<String, String>> {
         .flatten()
 }
 
-fn stamp(path: &Path) -> Stamp {
+pub(super) fn stamp(path: &Path) -> Stamp {
     let found = fs::metadata(path).ok()?;
-    Some((found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
+    Some((found.ino(), found.size(), found.ctime(), found.ctime_nsec()))
 }

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -13,6 +13,7 @@ use futures::{StreamExt, stream};
 use plimsoll_app::{
     App, AppError,
     observations::{Changes, KnownContainer, KnownFacts, Observed},
+    store::stack_directories::StackDirectory,
     totals::LegacySource,
 };
 use plimsoll_domain::{
@@ -31,7 +32,7 @@ use super::{
     settings::WatcherSettings,
 };
 use crate::{
-    compose::{Observer, Said},
+    compose::{Observer, Said, StackDirectories},
     docker::{ContainerSummary, Engine, EngineError, ListFilter},
     operations::is_helper,
     registry::Registries,
@@ -43,6 +44,8 @@ const PARALLEL: usize = 10;
 const CHUNK: usize = 40;
 /// An image's digests change when it is pushed or pulled again, its id does not.
 const IMAGE_TTL: Duration = Duration::from_secs(20);
+/// How long directories of stacks are waited for, which may be on another machine.
+const STACKS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How much of a listing is inspected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +73,10 @@ pub struct Inventory {
     images: Mutex<HashMap<String, (Instant, Arc<ImageInfo>)>>,
     /// `None` where no Compose file may be read.
     compose: Option<Arc<Observer>>,
+    /// `None` where no directory is configured.
+    stacks: Option<Arc<StackDirectories>>,
+    /// What the store was told of them last.
+    stacks_told: Mutex<Option<Vec<StackDirectory>>>,
     /// What the last cycle read of the containers that it checked.
     read: Mutex<Arc<KnownFacts>>,
     /// An observation is written before the next one of the same engine is made, so that an older
@@ -86,6 +93,8 @@ impl Inventory {
     ) -> Self {
         Self {
             compose: Observer::new(&settings.compose_directories).map(Arc::new),
+            stacks: StackDirectories::new(&settings.stack_directories).map(Arc::new),
+            stacks_told: Mutex::default(),
             app,
             settings,
             engine,
@@ -171,6 +180,11 @@ impl Inventory {
         if !difference.missing.is_empty() {
             add(&mut all, self.forget(&difference.missing).await?);
         }
+        if depth == Depth::Everything {
+            // Another worker may have told the store otherwise, or the settings are others now.
+            *self.stacks_told() = None;
+        }
+        self.look_for_stacks().await;
         Ok(all)
     }
 
@@ -190,7 +204,43 @@ impl Inventory {
         let present: HashSet<&ContainerId> = listed.iter().map(|one| &one.id).collect();
         add_new(&mut look, self.of_other_files(&present).await);
         self.refresh_all(&look).await?;
+        self.look_for_stacks().await;
         Ok(!look.is_empty())
+    }
+
+    /// Brings what the configured directories describe to the store, where that has changed. What
+    /// goes wrong there costs nothing else.
+    async fn look_for_stacks(&self) {
+        let found = match self.stacks.clone() {
+            Some(stacks) => {
+                let look = tokio::task::spawn_blocking(move || stacks.look());
+                match tokio::time::timeout(STACKS_PATIENCE, look).await {
+                    Ok(Ok(Some(found))) => found,
+                    Ok(_) => return,
+                    Err(_) => {
+                        tracing::warn!(watcher = %self.watcher(), "the directories of stacks do not answer");
+                        return;
+                    }
+                }
+            }
+            None => Vec::new(),
+        };
+        if self.stacks_told().as_ref() == Some(&found) {
+            return;
+        }
+        let store = self.app.store();
+        match store.write_stack_directories(self.watcher(), &found).await {
+            Ok(()) => *self.stacks_told() = Some(found),
+            Err(error) => {
+                tracing::warn!(watcher = %self.watcher(), %error, "stacks are written at the next look");
+            }
+        }
+    }
+
+    fn stacks_told(&self) -> MutexGuard<'_, Option<Vec<StackDirectory>>> {
+        self.stacks_told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn refresh_all(&self, ids: &[ContainerId]) -> Result<Changes, InventoryError> {

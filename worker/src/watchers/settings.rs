@@ -42,6 +42,9 @@ pub struct WatcherSettings {
     pub scope: Option<LabelScope>,
     /// Where Compose files may be read, to tell what they say; none: nowhere.
     pub compose_directories: Vec<PathBuf>,
+    /// Whose directories are Compose projects of this engine, whether or not they were ever
+    /// started.
+    pub stack_directories: Vec<PathBuf>,
 }
 
 /// A label that containers must carry.
@@ -112,6 +115,7 @@ impl WatcherSettings {
             maturity_min_age_days: plimsoll_domain::policy::DEFAULT_MIN_AGE_DAYS,
             scope: None,
             compose_directories: Vec::new(),
+            stack_directories: Vec::new(),
         }
     }
 
@@ -141,6 +145,7 @@ impl WatcherSettings {
             "maturityminagedays": self.maturity_min_age_days,
             "tagfamily": self.tag_family,
             "scope": self.scope.as_ref().map(ToString::to_string),
+            "stacks": self.stack_directories,
         })
     }
 }

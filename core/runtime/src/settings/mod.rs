@@ -40,6 +40,7 @@ const PLAIN: &[(&str, &[&str])] = &[
     ("DOCKER_CERT_PATH", &["docker", "cert_path"]),
     ("DOCKER_CONFIG", &["docker", "config"]),
     ("DOCKSMITH_AUTH", &["docksmith", "auth"]),
+    ("STACKS_DIR", &["stacks", "directories"]),
     (
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         &["telemetry", "otlp_endpoint"],

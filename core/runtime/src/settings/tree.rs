@@ -199,6 +199,7 @@ sections! {
         pub registry: BTreeMap<String, BTreeMap<String, Registry>> = BTreeMap::new(),
         pub trigger: Triggers = Triggers::default(),
         pub compose: Compose = Compose::default(),
+        pub stacks: Stacks = Stacks::default(),
         pub hooks: Hooks = Hooks::default(),
         pub scripts: Scripts = Scripts::default(),
         pub update: Update = Update::default(),
@@ -568,6 +569,11 @@ sections! {
 
     pub struct Compose {
         /// The directories whose Compose files, and the files of variables beside them, the worker may read, and edit where an update is asked for through its file: absolute paths as Compose knows them, separated by commas. Where it is set, dockercompose triggers keep to it too. Empty: only dockercompose triggers edit files.
+        pub directories: String = String::new(),
+    }
+
+    pub struct Stacks {
+        /// The directories on the worker's host whose sub-directories with a Compose file are stacks, also while they have no container: absolute paths, separated by commas. Also read from `STACKS_DIR`. The stacks are those of the watcher `local`, or of the only one; every worker of that engine needs the same directories.
         pub directories: String = String::new(),
     }
 
