@@ -1,12 +1,12 @@
 //! Compose stacks: what is shown of them, and what is done to them.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 
-use plimsoll_app::observations::Observed;
+use plimsoll_app::{observations::Observed, store::stack_directories::StackDirectory};
 use plimsoll_domain::{
     container::{ComposeRef, ContainerFacts},
     ids::WatcherRef,
-    stack::{Condition, ServiceDependency},
+    stack::{Condition, Described, DescribedService, ServiceDependency},
 };
 use plimsoll_support::{image::Image, postgres::Database, redis::Redis, wait};
 use reqwest::Method;
@@ -41,7 +41,7 @@ fn service(number: u64, project: &str, service: &str, depends_on: &[&str]) -> Co
 struct Paper {
     replica: Replica,
     token: String,
-    _database: Database,
+    database: Database,
     _redis: Redis,
 }
 
@@ -52,7 +52,7 @@ impl Paper {
         Self {
             token: replica.owner_token(&database).await,
             replica,
-            _database: database,
+            database,
             _redis: redis,
         }
     }
@@ -168,6 +168,297 @@ async fn a_thousand_containers_in_a_hundred_stacks_are_shown_at_once() {
         .bearer_auth(&paper.token)
         .header("if-none-match", etag);
     assert_eq!(answer(known).await.status, 304);
+}
+
+fn described(name: &str, services: &[&str]) -> Described {
+    let service = |name: &&str| DescribedService {
+        name: (*name).to_owned(),
+        ..DescribedService::default()
+    };
+    Described {
+        name: name.to_owned(),
+        directory: format!("/stacks/{name}"),
+        files: vec![format!("/stacks/{name}/compose.yaml")],
+        problem: None,
+        services: services.iter().map(service).collect(),
+    }
+}
+
+#[tokio::test]
+async fn what_directories_describe_is_shown_at_once_and_only_its_own_worker_changes_it() {
+    let paper = Paper::new().await;
+    let store = paper.replica.app.store();
+    let (local, edge) = (
+        WatcherRef::local("local"),
+        WatcherRef {
+            agent: "edge".to_owned(),
+            name: "local".to_owned(),
+        },
+    );
+    for watcher in [&local, &edge] {
+        store.register_watcher(watcher, &json!({})).await.unwrap();
+    }
+    let tell = async |watcher: &WatcherRef, directories: &[StackDirectory]| {
+        let told = store.write_stack_directories(watcher, directories).await;
+        told.unwrap();
+    };
+    let directory = |path: &str, found: Result<Vec<Described>, &str>| StackDirectory {
+        path: path.to_owned(),
+        found: found.map_err(str::to_owned),
+    };
+    let shown = async || {
+        let all = paper.get("/stacks").await.json();
+        let shown = |one: &Value| {
+            let services = names(&one["services"]).join(",");
+            let problem = one["directory"]["problem"].as_str().unwrap_or_default();
+            format!("{}: {services} {problem}", text(one, "name"))
+        };
+        let all: Vec<String> = all["data"].as_array().unwrap().iter().map(shown).collect();
+        all
+    };
+    let web = service(1, "shop", "web", &[]);
+    paper.observe(local.clone(), vec![web]).await;
+    assert_eq!(shown().await, ["shop: web "]);
+    let a = || directory("/a", Ok(vec![described("shop", &["db", "web"])]));
+    let b = || directory("/b", Ok(vec![described("blog", &["app"])]));
+    tell(&local, &[a(), b()]).await;
+    assert_eq!(shown().await, ["blog: app ", "shop: db,web "]);
+    // That of another engine has directories of its own, or none.
+    tell(
+        &edge,
+        &[directory("/a", Ok(vec![described("wiki", &["app"])]))],
+    )
+    .await;
+    tell(&edge, &[]).await;
+    assert_eq!(shown().await, ["blog: app ", "shop: db,web "]);
+    // A failed listing is not an empty listing.
+    tell(&local, &[a(), directory("/b", Err("it is away"))]).await;
+    assert_eq!(shown().await, ["blog: app it is away", "shop: db,web "]);
+    tell(&local, &[directory("/c", Err("it is away"))]).await;
+    assert_eq!(shown().await, ["shop: web "]);
+    tell(&local, &[]).await;
+    let left = paper.database.client().await;
+    let left = left.query_one("SELECT count(*) FROM stack_directories", &[]);
+    assert_eq!(left.await.unwrap().get::<_, i64>(0), 0);
+}
+
+/// A directory of projects, some of which were started.
+struct Directory {
+    fleet: Fleet,
+    root: TempDir,
+    image: String,
+    /// The beginning of their names.
+    prefix: String,
+}
+
+impl Directory {
+    async fn new() -> Self {
+        let fleet = Fleet::start(1).await;
+        Self {
+            image: fleet.publish("app", "1.0.0", Image::app("1.0.0")).await,
+            prefix: fleet.docker.name("dirs").to_lowercase(),
+            root: tempfile::tempdir().unwrap(),
+            fleet,
+        }
+    }
+
+    fn name(&self, name: &str) -> String {
+        format!("{}-{name}", self.prefix)
+    }
+
+    /// `rest` of each service, after its image and labels.
+    fn write(&self, project: &str, file: &str, top: &str, services: &[(&str, &str)]) -> PathBuf {
+        let id = self.fleet.docker.id();
+        let mut text = format!("{top}\nservices:\n");
+        for (name, rest) in services {
+            text += &format!(
+                "  {name}:\n    image: {}\n    labels: {{plimsoll.test: \"{id}\", \
+                 plimsoll.test.case: \"{id}-local\"}}\n    {rest}\n",
+                self.image
+            );
+        }
+        text += &format!("networks:\n  default:\n    labels:\n      plimsoll.test: \"{id}\"\n");
+        let directory = self.root.path().join(self.name(project));
+        std::fs::create_dir_all(&directory).unwrap();
+        let file = directory.join(file);
+        std::fs::write(&file, text).unwrap();
+        file
+    }
+
+    async fn stack(&self, project: &str) -> Answer {
+        let path = format!("/stacks/{}", self.name(project));
+        answer(self.fleet.request(0, Method::GET, &path)).await
+    }
+
+    async fn post(&self, project: &str, what: &str) -> Answer {
+        let path = format!("/stacks/{}/{what}", self.name(project));
+        answer(self.fleet.request(0, Method::POST, &path)).await
+    }
+
+    /// After another look of the worker.
+    async fn looked(&self) {
+        let watch = self.fleet.request(0, Method::POST, "/containers/watch");
+        let watched = answer(watch).await;
+        assert_eq!(watched.status, 200, "{}", watched.text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn projects_of_a_directory_are_stacks_whether_or_not_they_were_started() {
+    let place = Directory::new().await;
+    let fleet = &place.fleet;
+    let needs = "depends_on: {web: {condition: service_started}}";
+    let started = [("web", ""), ("db", needs)];
+    let started = place.write("started", "compose.yaml", "", &started);
+    compose(&started, &["up", "--detach", "web"]).await;
+    place.write(
+        "never",
+        "compose.yml",
+        "",
+        &[("a", "depends_on: [b]"), ("b", "")],
+    );
+    let name = format!("name: {}", place.name("other"));
+    let named = place.write("dir", "docker-compose.yml", &name, &[("web", "")]);
+    compose(&named, &["up", "--detach"]).await;
+    place.write("broken", "compose.yaml", "services: [", &[]);
+    let running = fleet.worker("local");
+    let running = running
+        .env("STACKS_DIR", place.root.path().display())
+        .spawn();
+    wait::until_true("the stacks to be listed", PATIENCE, async || {
+        let all = fleet.get(0, "/stacks").await;
+        let all = all["data"].as_array().unwrap().clone();
+        let has_containers = |name: &str| {
+            let mut all = all.iter();
+            all.any(|one| one["name"] == place.name(name).as_str() && one["containerCount"] == 1)
+        };
+        all.len() == 4 && has_containers("started") && has_containers("other")
+    })
+    .await;
+
+    let shop = place.stack("started").await.json();
+    assert_eq!(shop["status"], "partial", "{shop:#}");
+    assert_eq!(shop["order"], json!(["web", "db"]));
+    assert_eq!(names(&shop["services"]), ["db", "web"]);
+    let [db, web] = &shop["services"].as_array().unwrap()[..] else {
+        panic!("{shop:#}");
+    };
+    assert_eq!(
+        (&db["containers"], &db["described"]["image"]),
+        (&json!([]), &json!(place.image))
+    );
+    assert_eq!(names(&db["dependencies"]), ["web"]);
+    assert_eq!(
+        names(&web["containers"]),
+        [format!("{}-web-1", place.name("started"))]
+    );
+    let file = started.display().to_string();
+    assert_eq!(
+        shop["directory"],
+        json!({"path": started.parent().unwrap(), "files": [file], "problem": null})
+    );
+    let never = place.stack("never").await.json();
+    assert_eq!(
+        (&never["status"], &never["containerCount"]),
+        (&json!("inactive"), &json!(0))
+    );
+    assert_eq!(never["order"], json!(["b", "a"]));
+    assert_eq!(never["configFiles"], never["directory"]["files"]);
+    let other = place.stack("other").await.json();
+    assert_eq!(
+        (&other["status"], &other["updatesAvailable"]),
+        (&json!("running"), &json!(0))
+    );
+    assert_eq!(other["directory"]["files"], json!([named]));
+    let broken = place.stack("broken").await.json();
+    let problem = text(&broken["directory"], "problem");
+    assert!(problem.starts_with("compose.yaml: "), "{problem}");
+    assert_eq!(
+        (&broken["status"], &broken["services"]),
+        (&json!("inactive"), &json!([]))
+    );
+
+    // Nothing is done to what is not there, and it is said.
+    for stack in ["never", "broken"] {
+        let refused = place.post(stack, "restart").await;
+        assert_eq!(refused.status, 409, "{}", refused.text);
+        assert_eq!(refused.error(), "There is no container to restart");
+        let refused = place.post(stack, "update").await;
+        assert_eq!(refused.status, 400, "{}", refused.text);
+    }
+    let restarted = place.post("started", "restart").await;
+    assert_eq!(restarted.status, 200, "{}", restarted.text);
+    let restarted = restarted.json();
+    assert_eq!(
+        restarted["message"],
+        "Stack restarted successfully; without containers: db"
+    );
+    assert_eq!(members(&restarted["members"]), names(&web["containers"]));
+    fleet.publish("app", "1.1.0", Image::app("1.1.0")).await;
+    fleet
+        .watched(&format!("{}-web-1", place.name("started")))
+        .await;
+    let updated = place.post("started", "update").await;
+    assert_eq!(updated.status, 202, "{}", updated.text);
+    let updated = updated.json();
+    assert_eq!(
+        updated["message"],
+        "Stack update accepted; without containers: db"
+    );
+    assert_eq!(members(&updated["operations"]), names(&web["containers"]));
+    let path = format!("/operation-groups/{}", text(&updated, "operationId"));
+    wait::until_true("the update to be over", PATIENCE, async || {
+        fleet.get(0, &path).await["status"] == "succeeded"
+    })
+    .await;
+
+    // Docksmith's clients see them among the others.
+    let docksmith = async |method: Method, path: &str| {
+        let url = fleet.apis[0].url(&format!("/docksmith/api{path}"));
+        answer(reqwest::Client::new().request(method, url)).await
+    };
+    let status = docksmith(Method::GET, "/status").await.json();
+    let empty = json!({"name": place.name("never"), "containers": [], "has_updates": false,
+                       "all_updatable": true, "update_priority": "none"});
+    assert_eq!(status["data"]["stacks"][place.name("never")], empty);
+    let explorer = docksmith(Method::GET, "/explorer").await.json();
+    let stacks = &explorer["data"]["container_stacks"];
+    assert_eq!(stacks[place.name("never")], json!([]));
+    assert_eq!(names(&stacks[place.name("other")]).len(), 1);
+    let path = format!("/restart/stack/{}", place.name("never"));
+    let refused = docksmith(Method::POST, &path).await;
+    assert_eq!(refused.status, 409, "{}", refused.text);
+
+    std::fs::remove_dir_all(place.root.path().join(place.name("never"))).unwrap();
+    place.write("broken", "compose.yaml", "", &[("mended", "")]);
+    place.looked().await;
+    assert_eq!(place.stack("never").await.status, 404);
+    let mended = place.stack("broken").await.json();
+    assert_eq!(names(&mended["services"]), ["mended"]);
+    assert_eq!(mended["directory"]["problem"], Value::Null);
+    // A worker of another engine knows nothing of them, and takes none away.
+    let another = fleet.worker("elsewhere").spawn();
+    wait::until_true("the other worker to watch", PATIENCE, async || {
+        let all = fleet.get(0, "/watchers").await;
+        let all = all["data"].as_array().unwrap();
+        all.iter()
+            .any(|one| one["name"] == "elsewhere" && one["metadata"]["connected"] == true)
+    })
+    .await;
+    drop(another);
+    assert_eq!(place.stack("broken").await.json(), mended);
+    // Without the setting only what has containers is left.
+    drop(running);
+    let _worker = fleet.worker("local").spawn();
+    wait::until_true("the directories to be forgotten", PATIENCE, async || {
+        fleet.get(0, "/stacks").await["total"] == 2
+    })
+    .await;
+    let shop = place.stack("started").await.json();
+    assert_eq!(
+        (&shop["status"], &shop["directory"]),
+        (&json!("running"), &Value::Null)
+    );
 }
 
 /// Services that are named otherwise than their containers, one of them in the network of another,
