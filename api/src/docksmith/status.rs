@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use plimsoll_app::{App, AppError, Snapshot, watchers::WatcherView, watches::CACHE_TTL};
-use plimsoll_domain::check_status::CheckStatus;
+use plimsoll_domain::{check_status::CheckStatus, schedule::CronSchedule};
 use poem_openapi::Object;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::items::{Counted, Item, Items};
 use crate::drydock::instant::Instant;
@@ -127,7 +128,7 @@ pub async fn status(app: &App, snapshot: &Snapshot) -> Result<StatusData, AppErr
         last_cache_refresh: last.map(Instant),
         last_background_run: last.map(Instant),
         next_check: next.map(Instant),
-        check_interval: interval(&watchers),
+        check_interval: interval(&watchers, Utc::now()),
         checking,
         cache_ttl: duration(CACHE_TTL.as_secs()),
         containers: items.into_iter().map(|one| one.item).collect(),
@@ -137,15 +138,16 @@ pub async fn status(app: &App, snapshot: &Snapshot) -> Result<StatusData, AppErr
     })
 }
 
-/// The shortest that a watcher waits.
-fn interval(watchers: &[WatcherView]) -> Option<String> {
-    let between = |last: DateTime<Utc>, next: DateTime<Utc>| next - last;
-    let shortest = watchers
-        .iter()
-        .filter_map(|one| Some(between(one.last_run_at?, one.next_run_at?)))
-        .filter(|time| *time > TimeDelta::zero())
-        .min()?;
-    Some(duration(shortest.num_seconds().unsigned_abs()))
+/// The shortest that a watcher waits between two checks, by its schedule.
+fn interval(watchers: &[WatcherView], now: DateTime<Utc>) -> Option<String> {
+    let shortest = watchers.iter().filter_map(|one| {
+        let configuration = &one.component.configuration;
+        let text = |key: &str| configuration.get(key).and_then(Value::as_str);
+        let schedule = CronSchedule::parse(text("cron")?, text("timezone")?).ok()?;
+        let next = schedule.next_after(now)?;
+        Some(schedule.next_after(next)? - next)
+    });
+    Some(duration(shortest.min()?.num_seconds().unsigned_abs()))
 }
 
 /// As Go writes durations.

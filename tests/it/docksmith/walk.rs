@@ -123,6 +123,9 @@ async fn a_container_is_checked_updated_and_rolled_back_as_the_document_says() {
         (&status["checking"], &status["cache_ttl"]),
         (&json!(false), &json!("2m0s"))
     );
+    // Its schedule is once a year.
+    let years = [json!("8760h0m0s"), json!("8784h0m0s")];
+    assert!(years.contains(&status["check_interval"]), "{status:#}");
     assert_eq!(status["update_order"], json!([name]));
 
     let rechecked = data(&get(&world, &format!("/container/{name}/recheck")).await);
