@@ -509,6 +509,42 @@ mod tests {
     }
 
     #[test]
+    fn directories_of_stacks_are_of_the_local_watcher_or_the_only_one() {
+        let directories = ("STACKS_DIR", "/srv/stacks, /opt/more,/srv/stacks");
+        let (local, nas, edge) = (
+            ("DD_WATCHER_LOCAL_CRON", "0 3 * * *"),
+            ("DD_WATCHER_NAS_SOCKET", "/run/nas.sock"),
+            ("DD_WATCHER_EDGE_SOCKET", "/run/edge.sock"),
+        );
+        let of = |environment: &[(&str, &str)]| -> anyhow::Result<Vec<String>> {
+            let watchers = from(environment)?.watchers.into_iter();
+            let with = watchers.filter(|one| !one.stack_directories.is_empty());
+            let shown = |one: WatcherSettings| {
+                let paths = one
+                    .stack_directories
+                    .iter()
+                    .map(|path| path.to_string_lossy());
+                format!("{}: {}", one.reference, paths.collect::<Vec<_>>().join(" "))
+            };
+            Ok(with.map(shown).collect())
+        };
+        let all = "/opt/more /srv/stacks";
+        assert_eq!(of(&[directories]).unwrap(), [format!("local: {all}")]);
+        assert_eq!(of(&[directories, nas]).unwrap(), [format!("nas: {all}")]);
+        assert_eq!(
+            of(&[directories, nas, local]).unwrap(),
+            [format!("local: {all}")]
+        );
+        let error = of(&[directories, nas, edge]).unwrap_err();
+        assert!(
+            format!("{error:#}").contains("stacks.directories"),
+            "{error:#}"
+        );
+        assert!(of(&[("PLIMSOLL_STACKS_DIRECTORIES", "stacks")]).is_err());
+        assert!(of(&[nas, edge]).unwrap().is_empty());
+    }
+
+    #[test]
     fn signatures_of_anybody_are_refused_at_start() {
         let verify = ("DD_SECURITY_VERIFY_SIGNATURES", "true");
         let key = ("DD_SECURITY_COSIGN_KEY", "/keys/cosign.pub");

@@ -268,9 +268,10 @@ impl BatchUpdates {
     /// Update a stack
     ///
     /// Every container of it that has an update, in the order in which its services need each
-    /// other; the message names services without containers. Does not wait. What comes after one that failed is left as it is, its Compose file
-    /// too; what runs and follows the updated ones is restarted after them. Refused while an
-    /// operation works on one of the containers, and where none of them has an update.
+    /// other; the message names services without containers. Does not wait. What comes after one
+    /// that failed is left as it is, its Compose file too; what runs and follows the updated ones is
+    /// restarted after them. Refused while an operation works on one of the containers, and where
+    /// none of them has an update.
     #[oai(
         path = "/stacks/:name/update",
         method = "post",

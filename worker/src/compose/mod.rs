@@ -1,5 +1,6 @@
 //! Compose files on this host: which one a container came from, what it says the container runs,
-//! and writing the new image into it; and the projects of configured directories. The rules are `domain::compose`.
+//! and writing the new image into it; and the projects of configured directories. The rules are
+//! `domain::compose`.
 
 mod access;
 pub mod file;

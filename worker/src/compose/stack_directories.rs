@@ -83,6 +83,10 @@ impl StackDirectories {
                         Ok(stacks)
                     }
                     Err(error) => {
+                        // What could not be looked at is known as it was.
+                        let is_in =
+                            |path: &PathBuf, _: &mut Known| path.parent() == Some(directory);
+                        state.known.extend(known.extract_if(.., is_in));
                         let problem = format!(
                             "the directory of stacks {} cannot be read: {error}",
                             directory.display()
@@ -93,13 +97,6 @@ impl StackDirectories {
                     }
                 },
             });
-        }
-        // What could not be looked at is known as it was.
-        for (path, one) in known {
-            let is_unread = |(directory, _): &(PathBuf, String)| path.parent() == Some(directory);
-            if wrong.iter().any(is_unread) {
-                state.known.insert(path, one);
-            }
         }
         for (path, problem) in wrong.difference(&state.told) {
             tracing::warn!(directory = %path.display(), problem, "stacks cannot be read whole");

@@ -11,7 +11,8 @@ use super::{
     variables::filled,
 };
 use crate::stack::{
-    Condition, DescribedService, Neighbour, Reason, ServiceDependency, restarted_after,
+    Condition, DescribedService, Neighbour, RESTART_AFTER, Reason, ServiceDependency,
+    restarted_after,
 };
 
 /// Those of which a directory's first is its project's file. Compose itself takes
@@ -358,11 +359,11 @@ impl<'a> Texts<'a> {
         Ok(found)
     }
 
-    /// Both forms: a list of `KEY=VALUE`, and a mapping.
+    /// Those that count here, in both forms: a list of `KEY=VALUE`, and a mapping.
     fn labels(&self, node: &'a Node, depth: usize) -> Result<BTreeMap<String, String>, Refusal> {
         let mut found = BTreeMap::new();
         if let Some(map) = self.map(node)? {
-            for key in crate::stack::RESTART_AFTER {
+            for key in RESTART_AFTER {
                 if let Some(node) = self.reader.value(map, key, depth)?
                     && let Some(value) = self.text(node)?
                 {
@@ -371,9 +372,13 @@ impl<'a> Texts<'a> {
             }
             return Ok(found);
         }
-        for entry in self.list(node)? {
-            if let Some((key, value)) = entry.split_once('=') {
-                found.insert(key.to_owned(), value.to_owned());
+        for item in self.reader.items(node)? {
+            if let Node::Scalar(entry) = self.reader.follow(item)?.0
+                && let Some((key, value)) = entry.value.split_once('=')
+                && RESTART_AFTER.contains(&key)
+            {
+                let value = self.checked(filled(value, self.environment))?;
+                found.insert(key.to_owned(), value);
             }
         }
         Ok(found)
@@ -387,11 +392,8 @@ impl<'a> Texts<'a> {
     }
 
     fn list(&self, node: &'a Node) -> Result<Vec<String>, Refusal> {
-        let Node::Sequence(sequence) = self.reader.follow(node)?.0 else {
-            return Ok(Vec::new());
-        };
         let mut found = Vec::new();
-        for item in sequence.items.iter().take(MAX_ENTRIES) {
+        for item in self.reader.items(node)?.iter().take(MAX_ENTRIES) {
             found.extend(self.text(item)?);
         }
         Ok(found)

@@ -69,6 +69,15 @@ impl<'a> Reader<'a> {
         Ok(found)
     }
 
+    /// The entries of a sequence; none of anything else.
+    pub fn items(&self, node: &'a Node) -> Result<&'a [Node], Refusal> {
+        let Node::Sequence(sequence) = self.follow(node)?.0 else {
+            return Ok(&[]);
+        };
+        self.spend(sequence.items.len())?;
+        Ok(&sequence.items)
+    }
+
     /// The mappings that are merged into this one.
     fn merged(&self, map: &'a Map) -> Result<Vec<&'a Map>, Refusal> {
         let Some(merged) = map.get("<<")? else {

@@ -113,7 +113,7 @@ services:
     ipc: shareable
     volumes_from: [data:ro, \"container:files:ro\"]
     links: [\"db:database\"]
-    labels: [docksmith.restart-after=\"x\", \"dd.depends_on=db, /cache\"]
+    labels: [\"notes=two\\nlines\", docksmith.restart-after=x, \"dd.depends_on=db, /cache\"]
     profiles: [debug]
   built: {build: ., labels: {docksmith.restart-after: app}}
   child: {extends: {service: app}, network_mode: bridge, scale: 2}
@@ -152,7 +152,7 @@ services:
         ]
     );
     assert_eq!(app.depends_on[0].service, "db");
-    assert_eq!(app.restart_after, ["\"x\"", "cache", "db"]);
+    assert_eq!(app.restart_after, ["cache", "db", "x"]);
     assert!(all[1].is_built && all[1].image.is_none());
     assert_eq!(all[1].restart_after, ["app"]);
     let child = &all[2];
