@@ -6,8 +6,9 @@ use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use plimsoll_app::{
     AppError,
     audit::AuditQuery,
+    history::{HistoryFilter, Past},
     operation_groups::{GroupKind, NOT_FOUND as GROUP_NOT_FOUND},
-    update_operations::{HistoryFilter, NOT_FOUND, Operation},
+    update_operations::NOT_FOUND,
 };
 use plimsoll_domain::ids::{OperationGroupId, OperationId, RemovalId};
 use poem_openapi::{
@@ -120,7 +121,7 @@ pub struct GlobalPolicy {
 impl History {
     /// List operations
     ///
-    /// Newest first.
+    /// Newest first; removals of containers are among them.
     #[oai(
         path = "/operations",
         method = "get",
@@ -134,9 +135,9 @@ impl History {
         state: ApiState,
         /// The container's name
         container: Query<Option<String>>,
-        /// Such as `complete`, `failed` or `in_progress`
+        /// Such as `complete`, `failed`, `stopping` or `in_progress`
         status: Query<Option<String>>,
-        /// `update`, `rollback`, `restart`, `start` or `stop`
+        /// `update`, `rollback`, `restart`, `start`, `stop`, `remove`, …
         #[oai(name = "type")]
         kind: Query<Option<String>>,
         /// At most 500; 20 where it is left out
@@ -149,19 +150,28 @@ impl History {
         date_to: Query<Option<String>>,
     ) -> Result<Json<OperationPage>, ErrorOf<Reads>> {
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let kinds = given(kind.0).map(|word| stages::kinds(&word).ok_or(invalid("type")));
-        let phases = given(status.0).map(|word| stages::phases(&word).ok_or(invalid("status")));
+        let types = given(kind.0).map(|word| stages::types(&word).ok_or(invalid("type")));
+        let statuses = given(status.0).map(|word| stages::statuses(&word).ok_or(invalid("status")));
         let before = given(cursor.0).map(|text| read_cursor(&text).ok_or(invalid("cursor")));
+        let (kinds, of_removals) = match types.transpose()? {
+            None => (None, true),
+            Some(types) => (Some(types.kinds), types.removals),
+        };
+        let (phases, removals) = match statuses.transpose()? {
+            None => (None, None),
+            Some(statuses) => (Some(statuses.phases), Some(statuses.removals)),
+        };
         let filter = HistoryFilter {
             container: given(container.0),
-            kinds: kinds.transpose()?,
-            phases: phases.transpose()?,
+            kinds,
+            phases,
+            removals: if of_removals { removals } else { Some(vec![]) },
             from: instant(given(date_from.0), "date_from", NaiveTime::MIN)?,
             to: instant(given(date_to.0), "date_to", END_OF_DAY)?,
             before: before.transpose()?,
         };
         let limit = number(given(limit.0), "limit", OPERATIONS)?;
-        let (mut found, _) = state.app.operation_history(&filter, 0, limit + 1).await?;
+        let mut found = state.app.history(&filter, limit + 1).await?;
         let has_more = found.len() as u64 > limit;
         found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         let last = found.last().filter(|_| has_more);
@@ -169,7 +179,7 @@ impl History {
             success: true,
             count: found.len() as u64,
             has_more,
-            next_cursor: last.map(|past| write_cursor(&past.operation)),
+            next_cursor: last.map(write_cursor),
             data: found.into_iter().map(OperationView::from).collect(),
             timestamp: now(),
             version: VERSION.to_owned(),
@@ -208,7 +218,7 @@ impl History {
             return Ok(ok(one));
         }
         let id = RemovalId::from_uuid(id.as_uuid());
-        match state.app.removal(id).await {
+        match state.app.past_removal(id).await {
             Err(AppError::NotFound(_)) => Err(missing.into()),
             removal => Ok(ok(removal?.into())),
         }
@@ -407,18 +417,18 @@ fn instant(
     }
 }
 
-/// Where a page ends: the last operation's time and id.
-fn write_cursor(operation: &Operation) -> String {
-    let at = operation.created_at;
+/// Where a page ends: the last one's time and id.
+fn write_cursor(past: &Past) -> String {
+    let (at, id) = past.place();
     let at = at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
-    format!("{at}_{}", operation.id)
+    format!("{at}_{id}")
 }
 
 /// Docksmith's own cursors are instants alone.
-fn read_cursor(text: &str) -> Option<(DateTime<Utc>, OperationId)> {
+fn read_cursor(text: &str) -> Option<(DateTime<Utc>, Uuid)> {
     let (at, id) = match text.split_once('_') {
         Some((at, id)) => (at, id.parse().ok()?),
-        None => (text, OperationId::from_uuid(Uuid::nil())),
+        None => (text, Uuid::nil()),
     };
     let at = instant(Some(at.to_owned()), "cursor", NaiveTime::MIN).ok()??;
     Some((at, id))
@@ -430,7 +440,7 @@ mod tests {
 
     #[test]
     fn a_cursor_reads_back_as_it_was_written() {
-        let id = OperationId::generate();
+        let id = Uuid::now_v7();
         let text = format!("2026-01-02T03:04:05.123456Z_{id}");
         let (at, read) = read_cursor(&text).unwrap();
         assert_eq!(read, id);

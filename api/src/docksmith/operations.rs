@@ -2,10 +2,11 @@
 //! 1.2, "History").
 
 use plimsoll_app::{
-    removals::{ItemState, Removal},
+    history::Past,
+    removals::PastRemoval,
     update_operations::{Operation, PastOperation},
 };
-use plimsoll_domain::{explorer::removal::RemovalRequest, ids::OperationGroupId, operation::Phase};
+use plimsoll_domain::{ids::OperationGroupId, operation::Phase};
 use poem_openapi::Object;
 
 use super::stages;
@@ -113,34 +114,21 @@ impl From<Operation> for OperationView {
     }
 }
 
-impl From<Removal> for OperationView {
-    fn from(removal: Removal) -> Self {
-        let item = removal.items.first();
-        let kept = item.filter(|item| item.state == ItemState::Kept);
-        let kept = kept.and_then(|item| item.message.clone());
-        let error = removal.error.or(kept);
-        let status = match (removal.completed_at, &error) {
-            (None, _) => "stopping",
-            (Some(_), None) => "complete",
-            (Some(_), Some(_)) => "failed",
-        };
+impl From<PastRemoval> for OperationView {
+    fn from(removal: PastRemoval) -> Self {
         Self {
             id: removal.id.to_string(),
             operation_id: removal.id.to_string(),
-            container_id: item.map(|item| item.id.clone()).unwrap_or_default(),
-            container_name: match (item, &removal.request) {
-                (Some(item), _) => item.name.clone(),
-                (None, RemovalRequest::One { reference, .. }) => reference.clone(),
-                (None, RemovalRequest::Unused { .. }) => String::new(),
-            },
             stack_name: None,
-            operation_type: "remove".to_owned(),
-            status: status.to_owned(),
+            operation_type: stages::REMOVE.to_owned(),
+            status: stages::removal_status(removal.status()).to_owned(),
+            container_id: removal.object_id,
+            container_name: removal.name,
             old_version: None,
             new_version: None,
             started_at: Instant(removal.created_at),
             completed_at: removal.completed_at.map(Instant),
-            error_message: error,
+            error_message: removal.error,
             dependents_affected: None,
             rollback_occurred: false,
             batch_details: None,
@@ -149,6 +137,15 @@ impl From<Removal> for OperationView {
             updated_at: Instant(removal.completed_at.unwrap_or(removal.created_at)),
             watcher: removal.watcher.to_string(),
             actor: removal.actor,
+        }
+    }
+}
+
+impl From<Past> for OperationView {
+    fn from(past: Past) -> Self {
+        match past {
+            Past::Operation(operation) => Self::from(*operation),
+            Past::Removal(removal) => Self::from(removal),
         }
     }
 }

@@ -56,20 +56,71 @@ pub const fn status(phase: Phase) -> &'static str {
     stage(phase).name
 }
 
-/// The kinds that a `type` asks for; `None`: it asks for nothing that there is.
-pub fn kinds(word: &str) -> Option<Vec<OperationKind>> {
-    match word {
-        // Docksmith has three for what is one here.
-        "update" | "updates" | "single" | "batch" | "stack" => Some(vec![OperationKind::Update]),
-        word => OperationKind::parse(word).map(|kind| vec![kind]),
+/// Docksmith's name of a removal.
+pub const REMOVE: &str = "remove";
+
+/// `status` of a removal.
+pub const fn removal_status(status: Status) -> &'static str {
+    match status {
+        Status::InProgress => "stopping",
+        Status::Succeeded => "complete",
+        Status::RolledBack | Status::Failed => "failed",
     }
 }
 
+/// What a `type` asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Types {
+    pub kinds: Vec<OperationKind>,
+    pub removals: bool,
+}
+
+/// `None`: it asks for nothing that there is.
+pub fn types(word: &str) -> Option<Types> {
+    let kind = match word {
+        REMOVE => None,
+        // Docksmith has three for what is one here.
+        "update" | "updates" | "single" | "batch" | "stack" => Some(OperationKind::Update),
+        word => Some(OperationKind::parse(word)?),
+    };
+    Some(Types {
+        removals: kind.is_none(),
+        kinds: Vec::from_iter(kind),
+    })
+}
+
+/// What a `status` asks for: of operations and of removals.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Statuses {
+    pub phases: Vec<Phase>,
+    pub removals: Vec<Status>,
+}
+
+/// `None`: it asks for nothing that there is.
+pub fn statuses(word: &str) -> Option<Statuses> {
+    let of_removals = |one: &Status| match word {
+        _ if is_any_in_progress(word) => *one == Status::InProgress,
+        "completed" | "success" => *one == Status::Succeeded,
+        word => removal_status(*one) == word || one.as_str() == word,
+    };
+    let removals = [Status::InProgress, Status::Succeeded, Status::Failed];
+    let asked = Statuses {
+        phases: phases(word),
+        removals: removals.into_iter().filter(of_removals).collect(),
+    };
+    let is_empty = asked.phases.is_empty() && asked.removals.is_empty();
+    (!is_empty).then_some(asked)
+}
+
+fn is_any_in_progress(word: &str) -> bool {
+    ["in_progress", "in-progress", "running", "started"].contains(&word)
+}
+
 /// The phases that a `status` asks for: a stage's name, or one of ours.
-pub fn phases(word: &str) -> Option<Vec<Phase>> {
+fn phases(word: &str) -> Vec<Phase> {
     let all = || Phase::ALL.iter().copied();
-    let matching: Vec<Phase> = match word {
-        "in_progress" | "in-progress" | "running" | "started" => all()
+    match word {
+        _ if is_any_in_progress(word) => all()
             .filter(|phase| phase.status() == Status::InProgress)
             .collect(),
         "pulling_image" | "queued" => vec![Phase::Prepare],
@@ -77,8 +128,7 @@ pub fn phases(word: &str) -> Option<Vec<Phase>> {
         word => all()
             .filter(|phase| status(*phase) == word || phase.as_str() == word)
             .collect(),
-    };
-    (!matching.is_empty()).then_some(matching)
+    }
 }
 
 #[cfg(test)]
@@ -88,11 +138,32 @@ mod tests {
     #[test]
     fn every_phase_is_found_by_its_own_status() {
         for phase in Phase::ALL {
-            assert!(phases(status(*phase)).unwrap().contains(phase), "{phase}");
+            let asked = statuses(status(*phase)).unwrap();
+            assert!(asked.phases.contains(phase), "{phase}");
         }
-        assert_eq!(phases("complete"), Some(vec![Phase::Succeeded]));
-        assert_eq!(phases("failed").unwrap().len(), 3);
-        assert_eq!(phases("nonsense"), None);
+        assert_eq!(phases("complete"), [Phase::Succeeded]);
+        assert_eq!(phases("failed").len(), 3);
+        assert_eq!(statuses("nonsense"), None);
+    }
+
+    #[test]
+    fn removals_are_found_by_their_type_and_their_status() {
+        for (word, removals) in [
+            ("stopping", vec![Status::InProgress]),
+            ("running", vec![Status::InProgress]),
+            ("complete", vec![Status::Succeeded]),
+            ("success", vec![Status::Succeeded]),
+            ("failed", vec![Status::Failed]),
+            ("rolling_back", vec![]),
+        ] {
+            assert_eq!(statuses(word).unwrap().removals, removals, "{word}");
+        }
+        let remove = types("remove").unwrap();
+        assert_eq!((remove.kinds, remove.removals), (vec![], true));
+        let update = types("single").unwrap();
+        let kinds = vec![OperationKind::Update];
+        assert_eq!((update.kinds, update.removals), (kinds, false));
+        assert_eq!(types("nonsense"), None);
     }
 
     #[test]

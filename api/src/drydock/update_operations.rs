@@ -1,4 +1,4 @@
-use plimsoll_app::update_operations::{self, HistoryFilter, Operation};
+use plimsoll_app::update_operations::{self, Operation, OperationFilter};
 use plimsoll_domain::{ids::OperationId, operation};
 use poem::http::Uri;
 use poem_openapi::{
@@ -188,23 +188,17 @@ impl UpdateOperations {
         let status = status
             .0
             .map(|status| operation::Status::parse(&status.0).ok_or(word("status")));
-        let filter = HistoryFilter {
+        let filter = OperationFilter {
             container: container.0,
             kinds: kinds.transpose()?.map(|kind| vec![kind]),
             phases: status.transpose()?.map(|status| {
                 let phases = operation::Phase::ALL.iter().copied();
                 phases.filter(|phase| phase.status() == status).collect()
             }),
-            ..HistoryFilter::default()
         };
-        let found = state
-            .app
-            .operation_history(&filter, page.offset, page.limit);
+        let found = state.app.all_operations(&filter, page.offset, page.limit);
         let (operations, total) = found.await?;
-        let data = operations
-            .into_iter()
-            .map(|past| OperationView::from(past.operation))
-            .collect();
+        let data = operations.into_iter().map(OperationView::from).collect();
         let query = uri.query().unwrap_or("");
         Ok(Json(List::of(page, data, total, uri.path(), query)))
     }

@@ -22,6 +22,7 @@ pub mod events;
 pub mod explorer;
 pub mod freshness;
 pub mod groups;
+pub mod history;
 pub mod inspections;
 pub mod inventory;
 pub mod labels;

@@ -13,7 +13,7 @@ use plimsoll_domain::{
     ids::{JobId, OperationGroupId, RemovalId, WatcherRef},
     job::JobSpec,
 };
-pub use plimsoll_store::removals::{Failure, Item, ItemState, Removal};
+pub use plimsoll_store::removals::{Failure, Item, ItemState, PastRemoval, Removal};
 use plimsoll_store::{
     audit::{self, AuditStatus, NewAudit},
     begin, commit,
@@ -118,12 +118,18 @@ impl App {
         removal.ok_or_else(|| AppError::NotFound(NOT_FOUND.to_owned()))
     }
 
+    /// How a removal stands beside operations.
+    pub async fn past_removal(&self, id: RemovalId) -> Result<PastRemoval, AppError> {
+        let removal = self.store().past_removal(id).await?;
+        removal.ok_or_else(|| AppError::NotFound(NOT_FOUND.to_owned()))
+    }
+
     /// The removals that one request asked for.
     pub async fn removals_together(
         &self,
         batch: OperationGroupId,
-    ) -> Result<Vec<Removal>, AppError> {
-        Ok(self.store().removals_of_batch(batch, STALE).await?)
+    ) -> Result<Vec<PastRemoval>, AppError> {
+        Ok(self.store().removals_of_batch(batch).await?)
     }
 
     async fn engine_of(

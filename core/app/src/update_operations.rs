@@ -7,7 +7,7 @@ use plimsoll_domain::{
     operation::Phase,
     webhook,
 };
-pub use plimsoll_store::update_operations::{HistoryFilter, Operation, PastOperation, WayBack};
+pub use plimsoll_store::update_operations::{Operation, OperationFilter, PastOperation, WayBack};
 use plimsoll_store::{
     audit::{self, AuditStatus, NewAudit},
     begin, commit, events, journal, update_operations,
@@ -45,13 +45,13 @@ impl App {
     }
 
     /// Operations of all containers, also of those that are gone, newest first, and how many there
-    /// are from `filter.before` on.
-    pub async fn operation_history(
+    /// are. `limit` 0 means all.
+    pub async fn all_operations(
         &self,
-        filter: &HistoryFilter,
+        filter: &OperationFilter,
         offset: u64,
         limit: u64,
-    ) -> Result<(Vec<PastOperation>, u64), AppError> {
+    ) -> Result<(Vec<Operation>, u64), AppError> {
         // Postgres stores no NUL, so no container has such a name.
         let name = filter.container.as_deref();
         if name.is_some_and(|name| name.contains('\0')) {
@@ -59,9 +59,7 @@ impl App {
         }
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let limit = number(if limit == 0 { u64::MAX } else { limit });
-        let found = self
-            .store()
-            .operation_history(filter, number(offset), limit);
+        let found = self.store().all_operations(filter, number(offset), limit);
         let (operations, total) = found.await?;
         Ok((operations, u64::try_from(total).unwrap_or(0)))
     }

@@ -15,6 +15,7 @@ pub mod components;
 pub mod containers;
 mod error;
 pub mod events;
+pub mod history;
 pub mod idempotency;
 pub mod identities;
 pub mod image_details;
@@ -67,6 +68,7 @@ pub fn all_statements() -> Vec<(&'static str, &'static str)> {
         components::STATEMENTS,
         containers::STATEMENTS,
         events::STATEMENTS,
+        history::STATEMENTS,
         idempotency::STATEMENTS,
         identities::STATEMENTS,
         image_details::STATEMENTS,

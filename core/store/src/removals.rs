@@ -6,6 +6,7 @@ use deadpool_postgres::GenericClient;
 use plimsoll_domain::{
     explorer::removal::{ObjectKind, Planned, RemovalRequest},
     ids::{OperationGroupId, RemovalId, WatcherRef},
+    operation::Status,
 };
 use serde_json::Value;
 use tokio_postgres::Row;
@@ -27,6 +28,19 @@ macro_rules! of_snapshot {
     };
 }
 
+/// Of a removal `r`, and of the item `i` that its request names, where there is a plan.
+macro_rules! past_columns {
+    () => {
+        "r.id AS removal_id, r.agent AS removal_agent, r.watcher AS removal_watcher, \
+         r.actor AS removal_actor, r.batch AS removal_batch, r.created_at AS removal_created_at, \
+         r.completed_at AS removal_completed_at, \
+         coalesce(r.error, CASE WHEN i.state = 'kept' THEN i.message END) AS removal_error, \
+         coalesce(i.object_id, '') AS removal_object, \
+         coalesce(i.name, r.container_name, r.request ->> 'reference', '') AS removal_name"
+    };
+}
+pub(crate) use past_columns;
+
 /// Only while the lease holds.
 macro_rules! fenced {
     ($job:literal, $owner:literal, $epoch:literal) => {
@@ -43,16 +57,28 @@ macro_rules! fenced {
 }
 
 statements! {
-    INSERT = "INSERT INTO removals (id, agent, watcher, request, actor, request_id, batch)
-              VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    INSERT = "INSERT INTO removals (id, agent, watcher, request, actor, request_id, batch,
+                                    container_name)
+              SELECT $1, $2, $3, $4::jsonb, $5, $6, $7,
+                     CASE WHEN $4 ->> 'kind' = 'container'
+                          THEN coalesce((SELECT name FROM containers WHERE id = $4 ->> 'reference'),
+                                        $4 ->> 'reference') END";
     GET = "SELECT id, agent, watcher, request, actor, request_id, planned_at, completed_at, error,
-                  error_code, created_at, created_at < now() - make_interval(secs => $2), batch
+                  error_code, created_at, created_at < now() - make_interval(secs => $2)
              FROM removals WHERE id = $1";
-    OF_BATCH = "SELECT id FROM removals WHERE batch = $1 ORDER BY created_at, id";
+    GET_PAST = concat!("SELECT ", past_columns!(), "
+             FROM removals r LEFT JOIN removal_items i ON i.removal_id = r.id AND i.place = 0
+            WHERE r.id = $1");
+    OF_BATCH = concat!("SELECT ", past_columns!(), "
+             FROM removals r LEFT JOIN removal_items i ON i.removal_id = r.id AND i.place = 0
+            WHERE r.batch = $1 ORDER BY r.created_at, r.id");
     ITEMS = "SELECT place, kind, object_id, name, tag, size, state, reason, message,
                     reserved_at IS NOT NULL
                FROM removal_items WHERE removal_id = $1 ORDER BY place";
-    PLAN = concat!("UPDATE removals SET planned_at = now()
+    PLAN = concat!("UPDATE removals
+                       SET planned_at = now(),
+                           container_name = CASE WHEN container_name IS NOT NULL
+                                                 THEN coalesce($5, container_name) END
                      WHERE id = $1 AND planned_at IS NULL AND completed_at IS NULL",
                    fenced!("$2", "$3", "$4"));
     ADD = "INSERT INTO removal_items (removal_id, place, kind, object_id, name, tag, size, state, reason, message)
@@ -165,8 +191,35 @@ pub struct Removal {
     pub created_at: DateTime<Utc>,
     /// It was asked for longer ago than the caller of [`Store::removal`] said.
     pub is_old: bool,
-    pub batch: Option<OperationGroupId>,
     pub items: Vec<Item>,
+}
+
+/// A removal beside operations: of the one object that it was asked for, or of the first of what
+/// nobody uses.
+#[derive(Clone, Debug)]
+pub struct PastRemoval {
+    pub id: RemovalId,
+    pub watcher: WatcherRef,
+    pub actor: String,
+    pub batch: Option<OperationGroupId>,
+    pub created_at: DateTime<Utc>,
+    pub completed_at: Option<DateTime<Utc>>,
+    /// Why nothing was done, or why the object stays.
+    pub error: Option<String>,
+    /// Empty before there is a plan.
+    pub object_id: String,
+    /// As it was asked for before there is a plan.
+    pub name: String,
+}
+
+impl PastRemoval {
+    pub fn status(&self) -> Status {
+        match (self.completed_at, &self.error) {
+            (None, _) => Status::InProgress,
+            (Some(_), None) => Status::Succeeded,
+            (Some(_), Some(_)) => Status::Failed,
+        }
+    }
 }
 
 /// What an operation or a way back needs on its engine.
@@ -271,28 +324,27 @@ impl Store {
             error_code: row.get(9),
             created_at: row.get(10),
             is_old: row.get(11),
-            batch: row
-                .get::<_, Option<Uuid>>(12)
-                .map(OperationGroupId::from_uuid),
             items: items?,
         }))
     }
 
-    /// The removals that one request asked for. `old` as in [`Self::removal`].
+    /// One removal as it stands beside operations.
+    pub async fn past_removal(&self, id: RemovalId) -> Result<Option<PastRemoval>, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(GET_PAST).await?;
+        let row = client.query_opt(&statement, &[&id.as_uuid()]).await?;
+        Ok(row.as_ref().map(past))
+    }
+
+    /// The removals that one request asked for.
     pub async fn removals_of_batch(
         &self,
         batch: OperationGroupId,
-        old: f64,
-    ) -> Result<Vec<Removal>, StoreError> {
+    ) -> Result<Vec<PastRemoval>, StoreError> {
         let client = self.client().await?;
         let statement = client.prepare_cached(OF_BATCH).await?;
         let rows = client.query(&statement, &[&batch.as_uuid()]).await?;
-        drop(client);
-        let mut removals = Vec::with_capacity(rows.len());
-        for row in rows {
-            removals.extend(self.removal(RemovalId::from_uuid(row.get(0)), old).await?);
-        }
-        Ok(removals)
+        Ok(rows.iter().map(past).collect())
     }
 
     /// Writes down what is to go, before any of it does.
@@ -316,6 +368,7 @@ impl Store {
                     &lease.job.as_uuid(),
                     &lease.owner,
                     &lease.epoch,
+                    &items.first().map(|item| item.name.as_str()),
                 ],
             )
             .await
@@ -418,6 +471,24 @@ fn held(rows: u64) -> Result<(), FencedError> {
 fn texts(value: &Value) -> Vec<String> {
     let all = value.as_array().into_iter().flatten();
     all.filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+pub(crate) fn past(row: &Row) -> PastRemoval {
+    let batch: Option<Uuid> = row.get("removal_batch");
+    PastRemoval {
+        id: RemovalId::from_uuid(row.get("removal_id")),
+        watcher: WatcherRef {
+            agent: row.get("removal_agent"),
+            name: row.get("removal_watcher"),
+        },
+        actor: row.get("removal_actor"),
+        batch: batch.map(OperationGroupId::from_uuid),
+        created_at: row.get("removal_created_at"),
+        completed_at: row.get("removal_completed_at"),
+        error: row.get("removal_error"),
+        object_id: row.get("removal_object"),
+        name: row.get("removal_name"),
+    }
 }
 
 fn item(row: &Row) -> Result<Item, StoreError> {

@@ -36,6 +36,8 @@ macro_rules! columns {
     };
 }
 
+pub(crate) use columns;
+
 /// The request that an operation came with: that for several containers at once, or its group's.
 macro_rules! together {
     () => {
@@ -43,6 +45,7 @@ macro_rules! together {
          AS together"
     };
 }
+pub(crate) use together;
 
 statements! {
     ACTIVE_ONE = "SELECT id FROM update_operations
@@ -72,15 +75,11 @@ statements! {
                      OR (agent = $2 AND watcher = $3 AND container_name = $4))
                 AND kind IN ('update', 'rollback')";
     /// Of all containers, newest first, and how many there are.
-    HISTORY = concat!("SELECT ", columns!(summary), ", ", together!(), ", count(*) OVER () AS total
-                      FROM update_operations
+    ALL = concat!("SELECT ", columns!(summary), ", count(*) OVER () FROM update_operations
                      WHERE ($1::text IS NULL OR container_name = $1)
                        AND ($2::text[] IS NULL OR kind = ANY ($2))
                        AND ($3::text[] IS NULL OR phase = ANY ($3))
-                       AND ($4::timestamptz IS NULL OR created_at >= $4)
-                       AND ($5::timestamptz IS NULL OR created_at <= $5)
-                       AND ($6::timestamptz IS NULL OR (created_at, id) < ($6, $7::uuid))
-                     ORDER BY created_at DESC, id DESC LIMIT $8 OFFSET $9");
+                     ORDER BY created_at DESC, id DESC LIMIT $4 OFFSET $5");
     /// The newest operation of each container that leaves a way back.
     WAYS_BACK = "SELECT DISTINCT ON (identity_key) identity_key, operation_id, image_tag
                    FROM backups ORDER BY identity_key, created_at DESC, id DESC";
@@ -197,17 +196,13 @@ pub struct Operation {
     pub compose_file: Option<FileUse>,
 }
 
-/// Which operations of the whole history; everything where a field is absent.
+/// Which operations of all containers; everything where a field is absent.
 #[derive(Clone, Debug, Default)]
-pub struct HistoryFilter {
+pub struct OperationFilter {
     /// By the name that it had.
     pub container: Option<String>,
     pub kinds: Option<Vec<OperationKind>>,
     pub phases: Option<Vec<Phase>>,
-    pub from: Option<DateTime<Utc>>,
-    pub to: Option<DateTime<Utc>>,
-    /// Those before this one.
-    pub before: Option<(DateTime<Utc>, OperationId)>,
 }
 
 /// An operation, and what finds those that were asked for with it.
@@ -337,39 +332,25 @@ impl Store {
         Ok((rows.iter().map(read).collect::<Result<_, _>>()?, total))
     }
 
-    /// Operations of all containers, newest first, and how many there are from `filter.before` on.
-    pub async fn operation_history(
+    /// Operations of all containers, newest first, and how many there are.
+    pub async fn all_operations(
         &self,
-        filter: &HistoryFilter,
+        filter: &OperationFilter,
         offset: i64,
         limit: i64,
-    ) -> Result<(Vec<PastOperation>, i64), StoreError> {
-        let kinds = filter.kinds.as_ref();
-        let kinds = kinds.map(|all| all.iter().map(|one| one.as_str()).collect::<Vec<_>>());
-        let phases = filter.phases.as_ref();
-        let phases = phases.map(|all| all.iter().map(|one| one.as_str()).collect::<Vec<_>>());
-        let (at, id) = filter.before.unzip();
-        let id = id.map(|id| id.as_uuid());
+    ) -> Result<(Vec<Operation>, i64), StoreError> {
+        let kinds = filter.kinds.as_deref().map(kind_words);
+        let phases = filter.phases.as_deref().map(phase_words);
         let client = self.client().await?;
-        let statement = client.prepare_cached(HISTORY).await?;
+        let statement = client.prepare_cached(ALL).await?;
         let rows = client
             .query(
                 &statement,
-                &[
-                    &filter.container,
-                    &kinds,
-                    &phases,
-                    &filter.from,
-                    &filter.to,
-                    &at,
-                    &id,
-                    &limit,
-                    &offset,
-                ],
+                &[&filter.container, &kinds, &phases, &limit, &offset],
             )
             .await?;
-        let total = rows.first().map_or(0, |row| row.get("total"));
-        Ok((rows.iter().map(past).collect::<Result<_, _>>()?, total))
+        let total = rows.first().map_or(0, |row| row.get(37));
+        Ok((rows.iter().map(read).collect::<Result<_, _>>()?, total))
     }
 
     /// One operation, with what finds those that were asked for with it.
@@ -460,7 +441,15 @@ impl Store {
     }
 }
 
-fn past(row: &tokio_postgres::Row) -> Result<PastOperation, StoreError> {
+pub(crate) fn kind_words(kinds: &[OperationKind]) -> Vec<&'static str> {
+    kinds.iter().map(|kind| kind.as_str()).collect()
+}
+
+pub(crate) fn phase_words(phases: &[Phase]) -> Vec<&'static str> {
+    phases.iter().map(|phase| phase.as_str()).collect()
+}
+
+pub(crate) fn past(row: &tokio_postgres::Row) -> Result<PastOperation, StoreError> {
     let together: Option<Uuid> = row.get("together");
     Ok(PastOperation {
         operation: read(row)?,

@@ -2,6 +2,7 @@
 
 mod access;
 mod containers;
+mod history;
 mod registries;
 mod stacks;
 mod walk;
