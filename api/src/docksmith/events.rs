@@ -80,7 +80,7 @@ impl Wording for Naming {
     }
 
     fn event(&self, event: &StoredEvent) -> Option<Bytes> {
-        let all = told(&event.kind, &event.payload);
+        let all = told(&event.kind, &event.payload, event.at);
         let id = event.position.to_string();
         let (last, before) = all.split_last()?;
         let mut text: String = before.iter().map(|one| frame(one, None, *self)).collect();

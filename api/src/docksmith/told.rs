@@ -1,6 +1,6 @@
 //! From the events of Plimsoll to Docksmith's six.
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use plimsoll_app::events::OPERATION_CHANGED;
 use plimsoll_domain::{
     iso,
@@ -19,18 +19,23 @@ pub struct Told {
     pub payload: Value,
 }
 
-/// What clients are told of an event; nothing of most.
-pub fn told(kind: &str, payload: &str) -> Vec<Told> {
+/// What clients are told of what happened then; nothing of most events.
+pub fn told(kind: &str, payload: &str, at: DateTime<Utc>) -> Vec<Told> {
     let Ok(Value::Object(payload)) = serde_json::from_str(payload) else {
         return Vec::new();
     };
-    match kind {
+    let mut all = match kind {
         OPERATION_CHANGED => operation(&payload),
         OPERATION_PROGRESS => vec![pull(&payload)],
         WATCH_PROGRESS => watch(&payload),
         "dd:container-removed" => removed(&payload).into_iter().collect(),
         _ => Vec::new(),
+    };
+    let at = iso::to_string(at);
+    for one in &mut all {
+        one.payload["timestamp"] = at.clone().into();
     }
+    all
 }
 
 fn text<'a>(payload: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
@@ -50,7 +55,6 @@ fn about(payload: &Map<String, Value>) -> Value {
         "container": name,
         "container_name": name,
         "container_id": id,
-        "timestamp": iso::to_string(Utc::now()),
     })
 }
 
@@ -128,7 +132,6 @@ fn watch(payload: &Map<String, Value>) -> Vec<Told> {
         true => ("complete", total, 100),
         false => ("checking", 0, 0),
     };
-    let now = iso::to_string(Utc::now());
     let progress = Told {
         kind: "check.progress",
         payload: json!({
@@ -141,7 +144,6 @@ fn watch(payload: &Map<String, Value>) -> Vec<Told> {
                 true => format!("Checked {total} containers"),
                 false => format!("Checking {total} containers"),
             },
-            "timestamp": now,
         }),
     };
     if !complete {
@@ -152,7 +154,6 @@ fn watch(payload: &Map<String, Value>) -> Vec<Told> {
         payload: json!({
             "source": "background_checker",
             "container_count": total,
-            "timestamp": now,
         }),
     };
     vec![progress, results]
@@ -171,7 +172,6 @@ fn removed(payload: &Map<String, Value>) -> Option<Told> {
             "container": name,
             "container_name": name,
             "container_id": text(payload, "id"),
-            "timestamp": iso::to_string(Utc::now()),
         }),
     })
 }
@@ -181,7 +181,15 @@ mod tests {
     use super::*;
 
     fn kinds(kind: &str, payload: Value) -> Vec<(&'static str, Value)> {
-        let all = told(kind, &payload.to_string());
+        let all = told(kind, &payload.to_string(), DateTime::UNIX_EPOCH);
+        for one in &all {
+            // However late it is told.
+            assert_eq!(
+                one.payload["timestamp"], "1970-01-01T00:00:00.000Z",
+                "{}",
+                one.kind
+            );
+        }
         all.into_iter().map(|one| (one.kind, one.payload)).collect()
     }
 
@@ -250,6 +258,6 @@ mod tests {
         let replaced = json!({"name": "nginx", "id": "c", "replacedBy": "d"});
         assert!(kinds("dd:container-removed", replaced).is_empty());
         assert!(kinds("dd:container-updated", json!({"name": "nginx"})).is_empty());
-        assert!(told("dd:container-removed", "not json").is_empty());
+        assert!(told("dd:container-removed", "not json", DateTime::UNIX_EPOCH).is_empty());
     }
 }

@@ -5,6 +5,7 @@
 
 use std::{fmt, str::FromStr};
 
+use chrono::{DateTime, Utc};
 use deadpool_postgres::GenericClient;
 
 use crate::{Store, StoreError};
@@ -17,7 +18,7 @@ statements! {
     /// The place after the last event that every reader may already have seen.
     TAIL = "SELECT coalesce(max(xid::text::bigint), 0), coalesce(max(id), 0) FROM events
              WHERE xid = (SELECT max(xid) FROM events WHERE xid < pg_snapshot_xmin(pg_current_snapshot()))";
-    AFTER = "SELECT xid::text::bigint, id, type, payload FROM events
+    AFTER = "SELECT xid::text::bigint, id, type, payload, created_at FROM events
               WHERE (xid, id) > ($1::bigint::text::xid8, $2)
                 AND xid < pg_snapshot_xmin(pg_current_snapshot())
               ORDER BY xid, id LIMIT $3";
@@ -71,6 +72,8 @@ pub struct StoredEvent {
     pub kind: String,
     /// JSON, exactly as sent.
     pub payload: String,
+    /// When it happened.
+    pub at: DateTime<Utc>,
 }
 
 /// Adds an event to the transaction that makes it true. `kind` is the SSE event name.
@@ -131,6 +134,7 @@ impl Store {
                 },
                 kind: row.get(2),
                 payload: row.get(3),
+                at: row.get(4),
             })
             .collect())
     }

@@ -2,6 +2,7 @@
 
 mod access;
 mod containers;
+mod events;
 mod history;
 mod registries;
 mod stacks;
