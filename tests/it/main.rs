@@ -36,6 +36,7 @@ mod readme;
 mod reads;
 mod registry_webhooks;
 mod release_notes;
+mod removals;
 mod replica;
 mod replicas;
 mod rpc;

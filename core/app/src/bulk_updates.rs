@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::{
     App, AppError,
     containers::NOT_FOUND,
-    requests::{Caller, accepted_event},
+    requests::{BEING_REMOVED, Caller, accepted_event},
     updates::{Admitted, UpdateOrigin},
 };
 
@@ -118,6 +118,15 @@ impl App {
         commit(tx).await?;
         drop(client);
         self.wake_for(&written).await;
+        let refused = candidates.iter().zip(&written);
+        let refused: Vec<&str> = refused
+            .filter(|(_, written)| written.is_none())
+            .map(|(candidate, _)| candidate.state.facts.id.as_str())
+            .collect();
+        let being_removed = match refused[..] {
+            [] => HashSet::new(),
+            _ => self.store().being_removed(&refused).await?,
+        };
         for (candidate, written) in candidates.iter().zip(written) {
             let facts = &candidate.state.facts;
             match written {
@@ -129,7 +138,10 @@ impl App {
                 None => bulk.rejected.push(Rejected {
                     container: facts.id.to_string(),
                     container_name: facts.name.clone(),
-                    error: AppError::conflict("Container update already in progress"),
+                    error: AppError::conflict(match being_removed.contains(facts.id.as_str()) {
+                        true => BEING_REMOVED,
+                        false => "Container update already in progress",
+                    }),
                 }),
             }
         }
@@ -178,7 +190,7 @@ impl App {
         Ok(bulk)
     }
 
-    /// Writes the operations; `None` for a container that has an active one.
+    /// Writes the operations; `None` for a container that has an active one or is being removed.
     pub(crate) async fn write_many(
         &self,
         tx: &Transaction<'_>,

@@ -22,6 +22,7 @@ use plimsoll_domain::{
 use plimsoll_store::{
     operation_groups::{NewGroup, NewMember, Wait},
     requests::KEY_TAKEN,
+    reservations::REMOVED,
     update_operations,
 };
 use serde_json::json;
@@ -35,7 +36,7 @@ use crate::{
     actions::action_request,
     containers,
     inventory::Inventory,
-    requests::{Caller, IdempotencyKey, accepted_member_event},
+    requests::{Caller, IdempotencyKey, accepted_member_event, removal_conflict},
     stacks::{self, Engines},
     update_triggers::trigger_of,
 };
@@ -246,6 +247,17 @@ impl App {
                         json!({ "operationId": operation.to_string(), "containerName": name })
                     }),
                 });
+            }
+            Err(error) if error.is_constraint(REMOVED) => {
+                let members = members.iter().map(|member| &member.operation);
+                let (ids, names): (Vec<&str>, Vec<&str>) = members
+                    .map(|one| (one.container.as_str(), one.container_name.as_str()))
+                    .unzip();
+                let removal = self
+                    .store()
+                    .removal_at_work(request.watcher, &ids, &names)
+                    .await?;
+                return Err(removal_conflict(removal));
             }
             Err(error) => return Err(error.into()),
         }

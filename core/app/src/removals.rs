@@ -7,10 +7,10 @@ use std::time::Duration;
 use plimsoll_domain::{
     access::Scope,
     explorer::{
-        Contents, Explored, Keep, LabelFilter, Seen,
+        Contents, Explored, Keep, LabelFilter, Obstacle, Seen,
         removal::{ObjectKind, RemovalRequest, plan},
     },
-    ids::{JobId, OperationGroupId, RemovalId, WatcherRef},
+    ids::{JobId, OperationGroupId, OperationId, RemovalId, WatcherRef},
     job::JobSpec,
 };
 pub use plimsoll_store::removals::{Failure, Item, ItemState, PastRemoval, Removal};
@@ -20,7 +20,9 @@ use plimsoll_store::{
     jobs::{self, Lease, NewJob},
     journal::FencedError,
     removals::{self, NewRemoval},
+    reservations,
 };
+use serde_json::json;
 use tracing::Instrument;
 
 use crate::{
@@ -50,7 +52,7 @@ impl App {
     /// # Errors
     /// `Forbidden` also where deletion is switched off, `NotFound` without such an engine or, where
     /// several could be meant, without the object on any of them, `Conflict` naming the engines
-    /// where there are several, `Invalid`.
+    /// where there are several or the operation that works on the container, `Invalid`.
     pub async fn request_removal(
         &self,
         request: &RemovalRequest,
@@ -86,7 +88,15 @@ impl App {
         let accept = async {
             let mut client = self.store().client().await?;
             let tx = begin(&mut client).await?;
-            removals::insert(&tx, &new).await?;
+            let container = removals::insert(&tx, &new).await?;
+            // Of what is asked for from now on, and of a container that is named by less than its
+            // id, the worker judges.
+            if let (Some(name), RemovalRequest::One { reference, .. }) = (container, request) {
+                let user = reservations::user(&tx, &watcher, reference, &name).await?;
+                if let Some(user) = user {
+                    return Err(in_use(user));
+                }
+            }
             jobs::insert(&tx, &job).await?;
             audit::append(&tx, &entry).await?;
             commit(tx).await?;
@@ -289,6 +299,18 @@ fn check(request: &RemovalRequest) -> Result<(), AppError> {
         false => Err(AppError::Invalid(
             "A name has 1 to 512 printable characters".to_owned(),
         )),
+    }
+}
+
+/// As the worker says of a container that an operation works on.
+fn in_use((operation, name): (OperationId, String)) -> AppError {
+    let why = Obstacle::Operation;
+    AppError::Conflict {
+        message: why.stays(ObjectKind::Container, &name),
+        details: Some(json!({
+            "reason": why.as_str(),
+            "operationId": operation.to_string(),
+        })),
     }
 }
 

@@ -5,13 +5,14 @@ use plimsoll_domain::{
     access::{Principal, Scope},
     compose::FileUse,
     container::ContainerState,
-    ids::{BackupId, JobId, OperationGroupId, OperationId},
+    ids::{BackupId, JobId, OperationGroupId, OperationId, RemovalId},
     operation::{OperationKind, Phase},
 };
 use plimsoll_store::{
     StoreError,
     operation_inputs::OperationInput,
     requests::{KEY_TAKEN, NewRequest},
+    reservations::REMOVED,
     update_operations::{self, NewOperation},
 };
 use serde_json::{Value, json};
@@ -174,6 +175,19 @@ fn accepted(operation: &NewOperation) -> Value {
     })
 }
 
+/// What is said to whoever asks for an operation on a container that is being removed.
+pub(crate) const BEING_REMOVED: &str = "Container is being removed";
+
+/// A removal is in the way, or was a moment ago.
+pub(crate) fn removal_conflict(removal: Option<(RemovalId, String)>) -> AppError {
+    AppError::Conflict {
+        message: BEING_REMOVED.to_owned(),
+        details: removal.map(
+            |(removal, name)| json!({ "removalId": removal.to_string(), "containerName": name }),
+        ),
+    }
+}
+
 impl App {
     /// The operation an earlier request with the same key made, if there was one.
     ///
@@ -200,8 +214,8 @@ impl App {
     }
 
     /// Makes the operation durable, then wakes a worker. A second request for a container that has
-    /// an active operation gets a conflict that names it; the same idempotency key gets the
-    /// operation it made.
+    /// an active operation gets a conflict that names it, as does one for a container that is being
+    /// removed; the same idempotency key gets the operation it made.
     pub(crate) async fn accept(
         &self,
         request: Request<'_>,
@@ -244,6 +258,14 @@ impl App {
                     return Ok(known);
                 }
                 return Err(self.active_conflict(request.state, error).await);
+            }
+            Err(error) if error.is_constraint(REMOVED) => {
+                let (id, name) = (facts.id.as_str(), facts.name.as_str());
+                let removal = self
+                    .store()
+                    .removal_at_work(&facts.watcher, &[id], &[name])
+                    .await?;
+                return Err(removal_conflict(removal));
             }
             Err(error) => return Err(error.into()),
         }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 statements! {
-    /// All of the group or nothing: a unique violation in any part undoes the whole, as with one
+    /// All of the group or nothing: a violation in any part undoes the whole, as with one
     /// operation. Jobs are taken in the order in which the members come.
     ACCEPT = "WITH asked AS (
             SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[],
@@ -177,7 +177,8 @@ impl Store {
     ///
     /// # Errors
     /// `Constraint` with [`ACTIVE`](crate::update_operations::ACTIVE) when one of the containers
-    /// has an active operation, [`KEY_TAKEN`](crate::requests::KEY_TAKEN) when the idempotency key
+    /// has an active operation, [`REMOVED`](crate::reservations::REMOVED) when a removal is at work
+    /// on one, [`KEY_TAKEN`](crate::requests::KEY_TAKEN) when the idempotency key
     /// is taken.
     pub async fn accept_group(&self, group: &NewGroup<'_>) -> Result<(), StoreError> {
         macro_rules! column {

@@ -62,7 +62,8 @@ statements! {
               SELECT $1, $2, $3, $4::jsonb, $5, $6, $7,
                      CASE WHEN $4 ->> 'kind' = 'container'
                           THEN coalesce((SELECT name FROM containers WHERE id = $4 ->> 'reference'),
-                                        $4 ->> 'reference') END";
+                                        ltrim($4 ->> 'reference', '/')) END
+              RETURNING container_name";
     GET = "SELECT id, agent, watcher, request, actor, request_id, planned_at, completed_at, error,
                   error_code, created_at, created_at < now() - make_interval(secs => $2)
              FROM removals WHERE id = $1";
@@ -237,13 +238,17 @@ pub struct Needed {
     pub networks: Vec<String>,
 }
 
-/// Writes a request, in the transaction of its job.
-pub async fn insert(client: &impl GenericClient, new: &NewRemoval<'_>) -> Result<(), StoreError> {
+/// Writes a request, in the transaction of its job. Answers the name of the container that it is
+/// about, as far as it is known; of what else is removed, nothing.
+pub async fn insert(
+    client: &impl GenericClient,
+    new: &NewRemoval<'_>,
+) -> Result<Option<String>, StoreError> {
     let request = serde_json::to_value(new.request)
         .map_err(|error| StoreError::corrupt("removal request", error))?;
     let statement = client.prepare_cached(INSERT).await?;
-    client
-        .execute(
+    let row = client
+        .query_one(
             &statement,
             &[
                 &new.id.as_uuid(),
@@ -256,7 +261,7 @@ pub async fn insert(client: &impl GenericClient, new: &NewRemoval<'_>) -> Result
             ],
         )
         .await?;
-    Ok(())
+    Ok(row.get(0))
 }
 
 /// Why nothing, or nothing more, was done.

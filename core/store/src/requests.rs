@@ -18,8 +18,9 @@ use crate::{
 pub const KEY_TAKEN: &str = "idempotency_keys_pkey";
 
 statements! {
-    /// A unique violation in any part undoes all of it: `update_operations_active` when the
-    /// container has an active operation, `idempotency_keys_pkey` when the key is taken.
+    /// A violation in any part undoes all of it: `update_operations_active` when the container has
+    /// an active operation, `update_operations_removal` when a removal is at work on it,
+    /// `idempotency_keys_pkey` when the key is taken.
     ACCEPT = "WITH operation AS (
             INSERT INTO update_operations (id, kind, agent, watcher, container_id, container_name,
                                            identity_key, trigger_name, from_version, to_version,
@@ -47,8 +48,8 @@ statements! {
         )
         INSERT INTO idempotency_keys (principal, key, request_hash, operation_id)
         SELECT $14, $21::text, $22::bytea, $1 WHERE $21::text IS NOT NULL";
-    /// Many updates. A container that has an active operation is left out, and the others are not
-    /// kept from it.
+    /// Many updates. A container that has an active operation, or that a removal is at work on, is
+    /// left out, and the others are not kept from it.
     ACCEPT_MANY = "WITH asked AS (
             SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[],
                                  $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
@@ -56,6 +57,7 @@ statements! {
                 AS a (id, agent, watcher, container_id, container_name, identity_key,
                       trigger_name, from_version, to_version, target_image, job, entry, action,
                       event)
+             WHERE NOT is_being_removed(agent, watcher, container_id, container_name)
         ), operation AS (
             INSERT INTO update_operations (id, kind, agent, watcher, container_id, container_name,
                                            identity_key, trigger_name, from_version, to_version,
@@ -101,7 +103,7 @@ pub struct NewRequest<'a> {
 }
 
 /// Makes many updates by one caller durable, in one round trip, and answers which were accepted.
-/// The others have an active operation.
+/// The others have an active operation, or are being removed.
 pub async fn accept_many(
     client: &impl GenericClient,
     requests: &[NewRequest<'_>],
@@ -152,7 +154,8 @@ impl Store {
     ///
     /// # Errors
     /// `Constraint` with [`update_operations::ACTIVE`](crate::update_operations::ACTIVE) when the
-    /// container has an active operation, [`KEY_TAKEN`] when the idempotency key is taken.
+    /// container has an active operation, [`REMOVED`](crate::reservations::REMOVED) when a removal
+    /// is at work on it, [`KEY_TAKEN`] when the idempotency key is taken.
     pub async fn accept_operation(&self, request: &NewRequest<'_>) -> Result<(), StoreError> {
         let client = self.client().await?;
         let (traceparent, tracestate) = trace();

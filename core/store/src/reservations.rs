@@ -4,8 +4,10 @@
 //! The unique index gives an operation its own container. Those that live in its namespaces are
 //! reserved before anything is touched, so that two operations never work on one container; the
 //! later one waits for the first. A removal reserves each container before it stops it: one that an
-//! operation was asked for stays, and an operation that is asked for later waits until the removal
-//! has settled it.
+//! operation was asked for stays, and until the removal has settled it no operation is accepted for
+//! it and none that needs it beside its own begins.
+
+use std::collections::HashSet;
 
 use plimsoll_domain::{
     ids::{ContainerId, OperationId, RemovalId, WatcherRef},
@@ -19,6 +21,9 @@ use crate::{
     removals::{Item, Removal},
     update_operations::Operation,
 };
+
+/// The constraint that an operation breaks on whose container a removal is at work.
+pub const REMOVED: &str = "update_operations_removal";
 
 statements! {
     /// One reservation at a time per engine, until the end of the transaction.
@@ -36,15 +41,26 @@ statements! {
                      ELSE other.exclusive AND NOT own.exclusive AND own.dependants IS NULL END
                ORDER BY other.dependants IS NULL
                LIMIT 1";
+    /// No request for an operation on the engine, until the end of the transaction: see the
+    /// function `is_being_removed`.
+    LOCK_REQUESTS = "SELECT pg_advisory_xact_lock(hashtextextended($1::text || '/' || $2::text, 18))";
     /// A removal that is at work on one of the containers.
     REMOVER = "SELECT r.id, i.name
                  FROM removal_items i JOIN removals r ON r.id = i.removal_id
                 WHERE r.agent = $1 AND r.watcher = $2 AND r.completed_at IS NULL
                   AND i.kind = 'container' AND i.state = 'planned' AND i.reserved_at IS NOT NULL
-                  AND (i.object_id = $3 OR i.name = ANY (array[$4::text] || $5::text[]))
+                  AND (i.object_id = ANY ($3) OR i.name = ANY ($4))
                 LIMIT 1";
-    /// An operation that was asked for the container, or reserved it, and is not over.
-    USER = "SELECT id FROM update_operations
+    /// Of these containers, those that a removal is at work on.
+    BEING_REMOVED = "SELECT i.object_id
+                       FROM removal_items i JOIN removals r ON r.id = i.removal_id
+                      WHERE i.kind = 'container' AND i.state = 'planned'
+                        AND i.reserved_at IS NOT NULL AND i.object_id = ANY ($1)
+                        AND r.completed_at IS NULL";
+    /// An operation that was asked for the container, or reserved it, and is not over; and the
+    /// container's name.
+    USER = "SELECT id, CASE WHEN $4 = ANY (dependants) THEN $4 ELSE container_name END
+              FROM update_operations
              WHERE agent = $1 AND watcher = $2 AND completed_at IS NULL
                AND ($3 IN (container_id, old_container_id, new_container_id)
                     OR container_name = $4 OR $4 = ANY (dependants))
@@ -113,9 +129,13 @@ impl Store {
             });
         }
         let statement = tx.prepare_cached(REMOVER).await?;
-        let container = &operation.container_id;
+        let names: Vec<&str> = std::iter::once(own)
+            .chain(dependants)
+            .map(String::as_str)
+            .collect();
+        let ids = [operation.container_id.as_str()];
         let remover = tx
-            .query_opt(&statement, &[agent, name, container, own, &dependants])
+            .query_opt(&statement, &[agent, name, &ids.as_slice(), &names])
             .await?;
         if let Some(row) = remover {
             return Ok(Reservation::HeldByRemoval {
@@ -170,12 +190,11 @@ impl Store {
         let mut client = self.client().await?;
         let tx = client.transaction().await?;
         lock(&tx, &removal.watcher).await?;
+        let statement = tx.prepare_cached(LOCK_REQUESTS).await?;
+        tx.execute(&statement, &[agent, name]).await?;
         // What the worker before reserved is the removal's, whoever asks for it since.
         if !item.is_reserved {
-            let statement = tx.prepare_cached(USER).await?;
-            let user = tx
-                .query_opt(&statement, &[agent, name, &item.id, &item.name])
-                .await?;
+            let user = user(&tx, &removal.watcher, &item.id, &item.name).await?;
             if user.is_some() {
                 return Ok(None);
             }
@@ -197,6 +216,30 @@ impl Store {
         Ok(Some(reserved))
     }
 
+    /// A removal that is at work on one of these containers, by id or name, and the container's name.
+    pub async fn removal_at_work(
+        &self,
+        watcher: &WatcherRef,
+        ids: &[&str],
+        names: &[&str],
+    ) -> Result<Option<(RemovalId, String)>, StoreError> {
+        let WatcherRef { agent, name } = watcher;
+        let client = self.client().await?;
+        let statement = client.prepare_cached(REMOVER).await?;
+        let row = client
+            .query_opt(&statement, &[agent, name, &ids, &names])
+            .await?;
+        Ok(row.map(|row| (RemovalId::from_uuid(row.get(0)), row.get(1))))
+    }
+
+    /// Those of the containers that a removal is at work on.
+    pub async fn being_removed(&self, ids: &[&str]) -> Result<HashSet<String>, StoreError> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(BEING_REMOVED).await?;
+        let rows = client.query(&statement, &[&ids]).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
     /// Operations that were asked for a container and have not touched it go on with the one that
     /// was made in its stead. May be repeated.
     pub async fn follow_container(
@@ -215,6 +258,24 @@ impl Store {
             .await?;
         Ok(())
     }
+}
+
+/// An operation that is not over and was asked for the container, or reserved it; and the
+/// container's name.
+pub async fn user(
+    tx: &Transaction<'_>,
+    watcher: &WatcherRef,
+    container: &str,
+    name: &str,
+) -> Result<Option<(OperationId, String)>, StoreError> {
+    let statement = tx.prepare_cached(USER).await?;
+    let row = tx
+        .query_opt(
+            &statement,
+            &[&watcher.agent, &watcher.name, &container, &name],
+        )
+        .await?;
+    Ok(row.map(|row| (OperationId::from_uuid(row.get(0)), row.get(1))))
 }
 
 async fn lock(tx: &Transaction<'_>, watcher: &WatcherRef) -> Result<(), StoreError> {

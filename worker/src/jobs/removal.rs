@@ -215,7 +215,7 @@ async fn decide(
             Some(_) => ItemState::Kept,
         },
         reason: one.obstacle.map(|why| why.as_str().to_owned()),
-        message: one.obstacle.map(|why| stays(&one, why)),
+        message: one.obstacle.map(|why| why.stays(one.kind, &one.name)),
         kind: one.kind,
         id: one.id,
         name: one.name,
@@ -223,16 +223,6 @@ async fn decide(
         is_reserved: false,
     });
     Ok(Ok(items.collect()))
-}
-
-/// For people.
-fn stays(planned: &Planned, why: Obstacle) -> String {
-    let because = why.because();
-    format!(
-        "The {} {} stays: {because}",
-        planned.kind.as_str(),
-        planned.name
-    )
 }
 
 /// What each takes alone, as far as the engine says. Not knowing costs the figure and nothing else.
@@ -336,7 +326,7 @@ async fn gone(explorer: &Explorer, item: &Item) -> Result<Item, RemovalError> {
 }
 
 fn kept(item: &Item, why: Obstacle) -> Item {
-    let (reason, message) = (why.as_str().to_owned(), stays(&item.planned(), why));
+    let (reason, message) = (why.as_str().to_owned(), why.stays(item.kind, &item.name));
     ended(item, ItemState::Kept, Some(reason), Some(message))
 }
 

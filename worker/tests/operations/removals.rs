@@ -6,12 +6,13 @@ use bollard::models::{ContainerCreateBody, RestartPolicyNameEnum as Restart, Vol
 use bollard::query_parameters::{InspectNetworkOptions, RemoveVolumeOptions};
 use futures::StreamExt;
 use plimsoll_app::removals::{ItemState, Removal};
+use plimsoll_app::store::reservations::REMOVED;
 use plimsoll_app::store::{begin, commit, jobs, jobs::NewJob, removals, removals::NewRemoval};
 use plimsoll_domain::explorer::removal::{ObjectKind, RemovalRequest};
-use plimsoll_domain::{ids::RemovalId, job::JobSpec};
+use plimsoll_domain::{ids::RemovalId, job::JobSpec, operation::OperationKind};
 use plimsoll_support::docker::LABEL;
 use plimsoll_support::image::Image;
-use plimsoll_support::oracle::{End, completed};
+use plimsoll_support::oracle::End;
 use plimsoll_support::wait;
 use plimsoll_worker::operations::{CrashPoint, Manner, Side};
 
@@ -73,25 +74,20 @@ async fn is_there(world: &World, container: &Deployed) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_update_that_is_asked_for_during_a_removal_waits_and_finds_nothing_to_update() {
+async fn an_update_that_is_asked_for_during_a_removal_is_refused_whoever_works_on() {
     let world = World::new().await;
     let app = app(&world).await;
     let target = world.push("1.1.0", Image::app("1.1.0")).await;
     let mut removal = None;
     let asked = async || removal = Some(ask(&world, &forced(&app)).await);
     dies(&world, "stop-removed", Side::After, asked).await;
-    let update = world.request_update(&app, &target).await;
-    // The lease of the removal has not run out: the update comes first, and must not begin.
+    // Nobody works on it, and it is the removal's all the same.
+    let update = world.request(&app, OperationKind::Update, &target, None);
+    assert!(update.await.unwrap_err().is_constraint(REMOVED));
     let _worker = world.worker();
     let removal = over(&world, removal.unwrap()).await;
     assert_eq!(removal.items[0].state, ItemState::Removed, "{removal:#?}");
-    let row = completed(&world.rows, update.as_uuid()).await;
-    assert_eq!(row["phase"], "failed", "{row:#}");
-    assert_eq!(row["old_name"], serde_json::Value::Null, "{row:#}");
     assert!(world.docker.containers().await.is_empty());
-    let sql = "SELECT r.completed_at < o.completed_at FROM removals r, update_operations o";
-    let waited = world.rows.query_one(sql, &[]).await.unwrap();
-    assert!(waited.get::<_, bool>(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

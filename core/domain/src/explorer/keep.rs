@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Container, Contents, Image, LabelFilter, Labels, Network, PROJECT, Volume};
+use super::{
+    Container, Contents, Image, LabelFilter, Labels, Network, PROJECT, Volume, removal::ObjectKind,
+};
 use crate::{image::ImageRef, spec::OPERATION_LABEL, target::is_rollback_name};
 
 /// Why something stays.
@@ -71,6 +73,11 @@ impl Obstacle {
             Self::InUse => "a container uses it",
             Self::Running => "it is running; stop it first, or force its removal",
         }
+    }
+
+    /// For people.
+    pub fn stays(self, kind: ObjectKind, name: &str) -> String {
+        format!("The {} {name} stays: {}", kind.as_str(), self.because())
     }
 
     /// Whether people would not expect it: it is told of when it stays.
