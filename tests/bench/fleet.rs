@@ -47,6 +47,7 @@ fn outcome(facts: ContainerFacts) -> WatchOutcome {
             semver_diff: Some(SemverDiff::Minor),
             ..WatchResult::default()
         },
+        observed_at: chrono::Utc::now(),
     }
 }
 

@@ -77,6 +77,7 @@ pub async fn find_update(app: &App, facts: &ContainerFacts, tag: &str) {
             semver_diff: Some(SemverDiff::Minor),
             ..WatchResult::default()
         },
+        observed_at: chrono::Utc::now(),
     };
     assert_eq!(app.record_watch(&[outcome], &[]).await.unwrap(), 1);
 }

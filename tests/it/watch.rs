@@ -551,9 +551,79 @@ async fn a_result_for_an_image_that_no_longer_runs_is_dropped() {
             tag: Some("9.0.0".into()),
             ..Default::default()
         },
+        observed_at: chrono::Utc::now(),
     };
     assert_eq!(fleet.app.record_watch(&[outcome], &[]).await.unwrap(), 0);
     assert_eq!(fleet.verdict(&id).await, Ok(None));
+}
+
+#[tokio::test]
+async fn a_check_that_knows_a_moment_ago_does_not_write_over_one_that_asked_since() {
+    let (fleet, registry) = (Fleet::start().await, Registry::start().await);
+    let image = publish(&fleet.docker, &registry, "app").await;
+    let id = fleet.run("app", &image).await;
+    fleet.look().await;
+    let check = async |watcher: &Watcher, asked| {
+        let ids = std::slice::from_ref(&id);
+        let checked = handle(watcher, ids, asked, WatchCause::Other).await;
+        checked.expect("the cycle runs");
+        fleet.verdict(&id).await
+    };
+    let first = check(&fleet.watcher, Asked::BySchedule).await;
+    assert_eq!(first, Ok(Some("1.1.0".into())));
+    let newer = Image::app("1.2.0").label("plimsoll.test", fleet.docker.id());
+    registry.push("app", "1.2.0", &newer).await;
+    // Another worker, so that the first still has what it heard.
+    let other = watcher(&fleet.app, EngineAddress::local()).await;
+    let asked = check(&other, Asked::ByRequest).await;
+    assert_eq!(asked, Ok(Some("1.2.0".into())));
+    let questions = tag_questions(&registry);
+    let late = check(&fleet.watcher, Asked::BySchedule).await;
+    assert_eq!(
+        tag_questions(&registry),
+        questions,
+        "it answers from memory"
+    );
+    assert_eq!(late, Ok(Some("1.2.0".into())));
+}
+
+#[tokio::test]
+async fn results_have_the_order_in_which_they_were_observed() {
+    let (fleet, registry) = (Fleet::start().await, Registry::start().await);
+    let image = publish(&fleet.docker, &registry, "app").await;
+    let id = fleet.run("app", &image).await;
+    fleet.look().await;
+    let state = fleet.state(&id).await.unwrap();
+    let facts = Arc::unwrap_or_clone(state.facts);
+    let now = chrono::Utc::now();
+    let found = |tag: &str| plimsoll_domain::container::WatchResult {
+        tag: Some(tag.to_owned()),
+        ..Default::default()
+    };
+    let failed = plimsoll_domain::container::WatchResult::failed("away");
+    for (second, result, verdict) in [
+        (10, found("1.1.0"), Ok("1.1.0")),
+        (5, found("1.0.1"), Ok("1.1.0")),
+        // It was observed again, though nothing new was.
+        (20, found("1.1.0"), Ok("1.1.0")),
+        (15, found("1.0.1"), Ok("1.1.0")),
+        (5, failed.clone(), Ok("1.1.0")),
+        (40, failed, Err("away")),
+        // Asked before the failure, and told after it.
+        (30, found("1.2.0"), Ok("1.2.0")),
+        // No answer is that late: a clock was set back.
+        (-7200, found("1.3.0"), Ok("1.3.0")),
+    ] {
+        let outcome = plimsoll_app::observations::WatchOutcome {
+            facts: facts.clone(),
+            result,
+            observed_at: now + chrono::Duration::seconds(second),
+        };
+        fleet.app.record_watch(&[outcome], &[]).await.unwrap();
+        let verdict = verdict.map(|tag| Some(tag.to_owned()));
+        let verdict = verdict.map_err(str::to_owned);
+        assert_eq!(fleet.verdict(&id).await, verdict, "at {second} s");
+    }
 }
 
 #[tokio::test]

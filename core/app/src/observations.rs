@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use plimsoll_domain::{
     assessment::candidate_key,
     container::{ContainerFacts, ContainerState, WatchResult},
@@ -57,6 +57,9 @@ impl Changes {
 pub struct WatchOutcome {
     pub facts: ContainerFacts,
     pub result: WatchResult,
+    /// When the first of the questions was asked whose answers it is made of: it takes the place of
+    /// no result that was observed later.
+    pub observed_at: DateTime<Utc>,
 }
 
 /// A result that was written, and what belongs to it since.
@@ -168,6 +171,7 @@ impl<'a> From<&'a WatchOutcome> for NewResult<'a> {
             id: &outcome.facts.id,
             image_id: &outcome.facts.image.id,
             result: &outcome.result,
+            observed_at: outcome.observed_at,
         }
     }
 }

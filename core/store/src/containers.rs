@@ -5,6 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use chrono::{DateTime, Utc};
 use deadpool_postgres::GenericClient;
 use plimsoll_domain::{
     container::{ContainerFacts, ContainerState, OperationSummary, RolledBackTarget, WatchResult},
@@ -16,7 +17,7 @@ use plimsoll_domain::{
 use tokio_postgres::{Row, types::Json};
 use uuid::Uuid;
 
-use crate::{Store, StoreError, sightings};
+use crate::{Store, StoreError, Transaction, sightings};
 
 statements! {
     KNOWN = "SELECT id, name, status, facts->>'health', facts->'image'->>'id',
@@ -59,25 +60,40 @@ statements! {
               UPDATE containers c SET removed = true, updated_at = now()
                 FROM locked WHERE c.id = locked.id
               RETURNING c.id";
-    /// A result is dropped if the container runs another image by now. A failed check keeps what
-    /// the last good one found for this image and puts its error beside it.
+    /// Others that write results of the same containers come before or after: what is read next
+    /// knows what they wrote.
+    LOCK = "SELECT id FROM containers WHERE id = ANY ($1) ORDER BY id FOR UPDATE";
+    /// A result is dropped if the container runs another image by now, or if the one that is there
+    /// was observed later; by more than an hour, it is a clock that was set back. A failed check keeps what the last good one found for this image and puts
+    /// its error beside it; what was asked before it failed may still come.
     WRITE_RESULTS = "WITH input AS (
-                         SELECT * FROM unnest($1::text[], $2::text[], $3::jsonb[])
-                             AS t (id, image_id, result)),
-                     locked AS (
-                         SELECT c.id, i.image_id,
-                                CASE WHEN i.result ? 'error' AND NOT i.result ? 'noUpdateReason'
-                                          AND c.result_image_id = i.image_id
+                         SELECT *, result ? 'error' AND NOT result ? 'noUpdateReason' AS failed
+                           FROM unnest($1::text[], $2::text[], $3::jsonb[], $4::timestamptz[])
+                             AS t (id, image_id, result, observed_at)),
+                     current AS (
+                         SELECT c.id, i.image_id, i.observed_at, i.failed,
+                                CASE WHEN i.failed AND c.result_image_id = i.image_id
                                      THEN coalesce(c.result, '{}') || i.result
                                      ELSE i.result END AS result
                            FROM containers c JOIN input i USING (id)
+                           LEFT JOIN result_times t
+                                  ON t.container_id = c.id AND t.image_id = i.image_id
                           WHERE NOT c.removed AND c.facts->'image'->>'id' = i.image_id
-                          ORDER BY c.id FOR UPDATE OF c)
+                            AND (t.observed_at - i.observed_at
+                                 BETWEEN interval '1 microsecond' AND interval '1 hour')
+                                IS NOT TRUE),
+                     noted AS (
+                         INSERT INTO result_times AS t (container_id, image_id, observed_at)
+                         SELECT id, image_id, observed_at FROM current WHERE NOT failed
+                         ON CONFLICT (container_id) DO UPDATE
+                         SET image_id = excluded.image_id, observed_at = excluded.observed_at
+                         WHERE (t.image_id, t.observed_at)
+                               IS DISTINCT FROM (excluded.image_id, excluded.observed_at))
                      UPDATE containers c
-                        SET result = l.result, result_image_id = l.image_id, updated_at = now()
-                       FROM locked l
-                      WHERE c.id = l.id
-                        AND (c.result, c.result_image_id) IS DISTINCT FROM (l.result, l.image_id)
+                        SET result = r.result, result_image_id = r.image_id, updated_at = now()
+                       FROM current r
+                      WHERE c.id = r.id
+                        AND (c.result, c.result_image_id) IS DISTINCT FROM (r.result, r.image_id)
                      RETURNING c.id";
     /// Puts a result in the place of the one that it was made of, and of no other.
     AMEND_RESULTS = "WITH locked AS (
@@ -170,6 +186,8 @@ pub struct NewResult<'a> {
     pub id: &'a ContainerId,
     pub image_id: &'a str,
     pub result: &'a WatchResult,
+    /// When the first of the questions was asked whose answers it is made of.
+    pub observed_at: DateTime<Utc>,
 }
 
 /// Writes what an engine showed and answers with what that changed. Each id at most once.
@@ -249,7 +267,7 @@ pub async fn remove(
 
 /// Writes results and answers with the containers whose result that changed. Each id at most once.
 pub async fn write_results(
-    client: &impl GenericClient,
+    tx: &Transaction<'_>,
     results: &[NewResult<'_>],
 ) -> Result<Vec<ContainerId>, StoreError> {
     if results.is_empty() {
@@ -258,8 +276,13 @@ pub async fn write_results(
     let ids: Vec<&str> = results.iter().map(|r| r.id.as_str()).collect();
     let images: Vec<&str> = results.iter().map(|r| r.image_id).collect();
     let values: Vec<Json<&WatchResult>> = results.iter().map(|r| Json(r.result)).collect();
-    let statement = client.prepare_cached(WRITE_RESULTS).await?;
-    let rows = client.query(&statement, &[&ids, &images, &values]).await?;
+    let times: Vec<DateTime<Utc>> = results.iter().map(|r| r.observed_at).collect();
+    let statement = tx.prepare_cached(LOCK).await?;
+    tx.execute(&statement, &[&ids]).await?;
+    let statement = tx.prepare_cached(WRITE_RESULTS).await?;
+    let rows = tx
+        .query(&statement, &[&ids, &images, &values, &times])
+        .await?;
     rows.iter().map(|row| id(row, 0)).collect()
 }
 
@@ -465,7 +488,7 @@ fn state(row: &Row) -> Result<ContainerState, StoreError> {
     let policy: Option<Json<UpdatePolicy>> = row.try_get(5).map_err(optional)?;
     let reports: Option<Json<Vec<Report>>> = row.try_get(16).map_err(optional)?;
     let rolled_back = row
-        .get::<_, Option<chrono::DateTime<chrono::Utc>>>(6)
+        .get::<_, Option<DateTime<Utc>>>(6)
         .map(|recorded_at| RolledBackTarget {
             recorded_at,
             target_digest: row.get(7),

@@ -33,7 +33,7 @@ use super::{
     watch_result::{self, Answered, Check, Open, Question},
 };
 use crate::{
-    registry::{Freshness, Platform, Registries, RegistryError, Repository, TagList},
+    registry::{Dated, Freshness, Platform, Registries, RegistryError, Repository, TagList},
     watchers::{InventoryError, Watcher},
 };
 
@@ -199,7 +199,7 @@ fn checks(
     facts.into_iter().map(Check::new).collect()
 }
 
-type TagAnswer = (Repository, Result<Arc<TagList>, RegistryError>);
+type TagAnswer = (Repository, Result<Dated<Arc<TagList>>, RegistryError>);
 
 /// Answers so far, and the stream that brings the others.
 struct Early<S> {
@@ -280,7 +280,7 @@ impl Cycle<'_> {
         for check in checks {
             match check.repository() {
                 Some(repository) => waiting.entry(repository).or_default().push(check),
-                None => settled.push(check.unasked()),
+                None => settled.push(check.unasked(Utc::now())),
             }
         }
         let mut rest = stream::select(
@@ -320,18 +320,19 @@ impl Cycle<'_> {
         settled: Vec<WatchOutcome>,
     ) -> Result<Unnamed, WatchError> {
         // A repository may have 100,000 tags, and a container a slow expression.
-        let decided = spawn_blocking(move || watch_result::decide_all(answered)).await;
+        let decided = move || watch_result::decide_all(answered, Utc::now());
+        let decided = spawn_blocking(decided).await;
         let decided =
             decided.map_err(|e| AppError::Internal(format!("a decision ended badly: {e}")))?;
         let (mut outcomes, open) = (settled, decided.open);
         let candidates = decided.standing;
         outcomes.extend(decided.outcomes);
         let digests = self.digests(&open).await;
-        let open = watch_result::with_digests(open, &digests, &mut outcomes);
+        let open = watch_result::with_digests(open, &digests, &mut outcomes, Utc::now());
         let mut fetched = Vec::new();
         if !open.is_empty() {
             let details = self.details(&open, &mut fetched).await?;
-            watch_result::with_details(open, &details, &mut outcomes);
+            watch_result::with_details(open, &details, &mut outcomes, Utc::now());
         }
         let app = self.watcher.app();
         let known = Known::read(app.store(), &candidates).await?;
@@ -366,7 +367,10 @@ impl Cycle<'_> {
     }
 
     /// One question per distinct image whose digest matters.
-    async fn digests(&self, open: &[Open]) -> HashMap<ImageRef, Result<Digest, RegistryError>> {
+    async fn digests(
+        &self,
+        open: &[Open],
+    ) -> HashMap<ImageRef, Result<Dated<Digest>, RegistryError>> {
         let wanted: BTreeSet<ImageRef> = open
             .iter()
             .filter_map(|open| match &open.question {
@@ -376,7 +380,10 @@ impl Cycle<'_> {
             .collect();
         match wanted.is_empty() {
             true => HashMap::new(),
-            false => self.registries().digests_many(wanted, self.freshness).await,
+            false => {
+                let answers = self.registries().digests_stream(wanted, self.freshness);
+                answers.collect().await
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use chrono::{DateTime, Utc};
 use plimsoll_app::observations::{ImageDetails, ImageKey, WatchOutcome};
 use plimsoll_domain::{
     candidate::{Decision, RulesError, TagRules, decide, standing_tags},
@@ -12,7 +13,7 @@ use plimsoll_domain::{
 };
 
 use super::standing::{Candidates, Standing, is_asked_for};
-use crate::registry::{RegistryError, Repository, TagList};
+use crate::registry::{Dated, RegistryError, Repository, TagList};
 
 /// One container to check.
 pub struct Check {
@@ -61,21 +62,20 @@ impl Check {
     }
 
     /// The result of a check that needs no registry.
-    pub fn unasked(self) -> WatchOutcome {
-        match (self.lookup, self.rules) {
-            (Lookup::Nowhere(reason), _) => WatchOutcome {
-                facts: self.facts,
-                result: WatchResult {
-                    no_update_reason: Some(reason.to_owned()),
-                    ..WatchResult::default()
-                },
+    pub fn unasked(self, now: DateTime<Utc>) -> WatchOutcome {
+        let result = match (self.lookup, self.rules) {
+            (Lookup::Nowhere(reason), _) => WatchResult {
+                no_update_reason: Some(reason.to_owned()),
+                ..WatchResult::default()
             },
-            (Lookup::BadLabel, _) => failed(self.facts, BAD_LABEL),
-            (Lookup::In(_), Err(error)) => WatchOutcome {
-                facts: self.facts,
-                result: WatchResult::refused(error.to_string()),
-            },
-            (Lookup::In(image), Ok(_)) => interrupted(self.facts, &image),
+            (Lookup::BadLabel, _) => WatchResult::failed(BAD_LABEL),
+            (Lookup::In(_), Err(error)) => WatchResult::refused(error.to_string()),
+            (Lookup::In(image), Ok(_)) => interrupted(&image),
+        };
+        WatchOutcome {
+            facts: self.facts,
+            result,
+            observed_at: now,
         }
     }
 }
@@ -122,24 +122,26 @@ pub struct Decided {
 }
 
 /// The containers of one repository, and what its registry answered.
-pub type Answered = (Vec<Check>, Result<Arc<TagList>, RegistryError>);
+pub type Answered = (Vec<Check>, Result<Dated<Arc<TagList>>, RegistryError>);
 
 /// Decides about every container whose repository was asked for.
-pub fn decide_all(answered: Vec<Answered>) -> Decided {
+pub fn decide_all(answered: Vec<Answered>, now: DateTime<Utc>) -> Decided {
     let mut decided = Decided::default();
     for (checks, answer) in answered {
         match answer {
             Err(error) => {
                 let message = error.to_string();
-                let failures = checks
-                    .into_iter()
-                    .map(|check| failed(check.facts, message.as_str()));
+                let failures = checks.into_iter().map(|check| WatchOutcome {
+                    facts: check.facts,
+                    result: WatchResult::failed(message.as_str()),
+                    observed_at: now,
+                });
                 decided.outcomes.extend(failures);
             }
             Ok(list) => {
-                let tags: Vec<&str> = list.iter().collect();
+                let tags: Vec<&str> = list.answer.iter().collect();
                 for check in checks {
-                    decide_one(check, &tags, &mut decided);
+                    decide_one(check, &tags, list.begun, &mut decided);
                 }
             }
         }
@@ -147,9 +149,9 @@ pub fn decide_all(answered: Vec<Answered>) -> Decided {
     decided
 }
 
-fn decide_one(check: Check, tags: &[&str], decided: &mut Decided) {
+fn decide_one(check: Check, tags: &[&str], asked_at: DateTime<Utc>, decided: &mut Decided) {
     let (Lookup::In(image), Ok(rules)) = (&check.lookup, &check.rules) else {
-        decided.outcomes.push(check.unasked());
+        decided.outcomes.push(check.unasked(asked_at));
         return;
     };
     let facts = &check.facts;
@@ -190,6 +192,7 @@ fn decide_one(check: Check, tags: &[&str], decided: &mut Decided) {
     let outcome = WatchOutcome {
         facts: check.facts,
         result,
+        observed_at: asked_at,
     };
     match question {
         Some(question) => decided.open.push(Open { question, outcome }),
@@ -219,8 +222,9 @@ fn standing(
 /// Settles what depends on a digest, and answers with what needs details.
 pub fn with_digests(
     open: Vec<Open>,
-    digests: &HashMap<ImageRef, Result<Digest, RegistryError>>,
+    digests: &HashMap<ImageRef, Result<Dated<Digest>, RegistryError>>,
     outcomes: &mut Vec<WatchOutcome>,
+    now: DateTime<Utc>,
 ) -> Vec<Open> {
     let mut left = Vec::new();
     for mut one in open {
@@ -229,8 +233,9 @@ pub fn with_digests(
             continue;
         };
         match digests.get(image) {
-            Some(Ok(digest)) => {
-                let digest = digest.as_str().to_owned();
+            Some(Ok(dated)) => {
+                one.outcome.observed_at = one.outcome.observed_at.min(dated.begun);
+                let digest = dated.answer.as_str().to_owned();
                 one.outcome.result.digest = Some(digest.clone());
                 if one.facts().image.digest.is_current(&digest) {
                     outcomes.push(one.outcome);
@@ -243,8 +248,11 @@ pub fn with_digests(
                     left.push(one);
                 }
             }
-            Some(Err(error)) => outcomes.push(failed(one.outcome.facts, error.to_string())),
-            None => outcomes.push(interrupted(one.outcome.facts, image)),
+            Some(Err(error)) => {
+                let error = WatchResult::failed(error.to_string());
+                outcomes.push(failed(one.outcome, error, now));
+            }
+            None => outcomes.push(failed(one.outcome, interrupted(image), now)),
         }
     }
     left
@@ -256,6 +264,7 @@ pub fn with_details(
     open: Vec<Open>,
     details: &HashMap<ImageKey, Result<ImageDetails, String>>,
     outcomes: &mut Vec<WatchOutcome>,
+    now: DateTime<Utc>,
 ) {
     for mut one in open {
         let Question::Details { image, digest } = &one.question else {
@@ -270,20 +279,24 @@ pub fn with_details(
                 one.outcome.result.created = found.created;
                 outcomes.push(one.outcome);
             }
-            Some(Err(message)) => outcomes.push(failed(one.outcome.facts, message.as_str())),
-            None => outcomes.push(interrupted(one.outcome.facts, image)),
+            Some(Err(message)) => {
+                let error = WatchResult::failed(message.as_str());
+                outcomes.push(failed(one.outcome, error, now));
+            }
+            None => outcomes.push(failed(one.outcome, interrupted(image), now)),
         }
     }
 }
 
-/// `error.message` for people.
-fn failed(facts: ContainerFacts, message: impl Into<String>) -> WatchOutcome {
+/// What was to be found out and failed now.
+fn failed(outcome: WatchOutcome, error: WatchResult, now: DateTime<Utc>) -> WatchOutcome {
     WatchOutcome {
-        facts,
-        result: WatchResult::failed(message),
+        facts: outcome.facts,
+        result: error,
+        observed_at: now,
     }
 }
 
-fn interrupted(facts: ContainerFacts, image: &ImageRef) -> WatchOutcome {
-    failed(facts, format!("The check of {image} was interrupted"))
+fn interrupted(image: &ImageRef) -> WatchResult {
+    WatchResult::failed(format!("The check of {image} was interrupted"))
 }

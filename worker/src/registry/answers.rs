@@ -116,7 +116,7 @@ impl Question for ImageRef {
     }
 }
 
-type Results<Q> = mpsc::Sender<(Q, Result<<Q as Question>::Answer, RegistryError>)>;
+type Results<Q> = mpsc::Sender<(Q, Result<Dated<<Q as Question>::Answer>, RegistryError>)>;
 
 /// The questions of one caller to one registry.
 pub(super) struct Round<Q: Question> {
@@ -175,7 +175,7 @@ impl<Q: Question> Round<Q> {
                 match told {
                     Some(Ok(dated)) if self.freshness.accepts(dated.begun, Utc::now()) => {
                         self.count_hits(1);
-                        self.tell(question, Ok(dated.answer)).await;
+                        self.tell(question, Ok(dated)).await;
                     }
                     Some(Err(error)) => self.tell(question, Err(error)).await,
                     // Older than asked for, or abandoned.
@@ -288,13 +288,12 @@ impl<Q: Question> Round<Q> {
 
     async fn land(&self, open: Open<Q>, outcome: Result<Dated<Q::Answer>, RegistryError>) {
         let Open { question, flight } = open;
-        let told = outcome.clone().map(|dated| dated.answer);
-        let weight = told.as_ref().map_or(0, Q::weight);
-        flight.land(outcome, weight);
-        self.tell(question, told).await;
+        let weight = outcome.as_ref().map_or(0, |dated| Q::weight(&dated.answer));
+        flight.land(outcome.clone(), weight);
+        self.tell(question, outcome).await;
     }
 
-    async fn tell(&self, question: Q, outcome: Result<Q::Answer, RegistryError>) {
+    async fn tell(&self, question: Q, outcome: Result<Dated<Q::Answer>, RegistryError>) {
         // A caller that has gone away needs no answer.
         let _ = self.results.send((question, outcome)).await;
     }

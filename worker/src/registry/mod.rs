@@ -66,6 +66,7 @@ pub use host::Repository;
 pub use manifest::ImageDetails;
 pub use platform::Platform;
 pub use settings::{RegistrySettings, SettingsError, Transport};
+pub use shelf::Dated;
 pub use tags::{Extent, TagList};
 
 /// How old an answer may be. Its age counts from the moment at which its fetch began.
@@ -147,7 +148,7 @@ impl Default for Options {
 }
 
 /// Results as they come: one for each distinct question. Dropping it ends the work on the rest.
-pub type Answers<Q, A> = ReceiverStream<(Q, Result<A, RegistryError>)>;
+pub type Answers<Q, A> = ReceiverStream<(Q, Result<Dated<A>, RegistryError>)>;
 
 /// All registries that this worker can ask. Cheap to clone; one per process.
 #[derive(Clone)]
@@ -166,6 +167,14 @@ struct Inner {
     tally: Tally,
     tags: Shelf<Arc<TagList>>,
     digests: Shelf<Digest>,
+}
+
+/// All answers, whatever their age.
+async fn undated<Q: Question>(
+    answers: Answers<Q, Q::Answer>,
+) -> HashMap<Q, Result<Q::Answer, RegistryError>> {
+    let plain = answers.map(|(question, answer)| (question, answer.map(|dated| dated.answer)));
+    plain.collect().await
 }
 
 impl Registries {
@@ -280,7 +289,7 @@ impl Registries {
         repositories: impl IntoIterator<Item = Repository>,
         freshness: Freshness,
     ) -> HashMap<Repository, Result<Arc<TagList>, RegistryError>> {
-        self.tags_stream(repositories, freshness).collect().await
+        undated(self.tags_stream(repositories, freshness)).await
     }
 
     /// The digest that the image's tag points at; `latest` when it has none.
@@ -308,7 +317,7 @@ impl Registries {
         images: impl IntoIterator<Item = ImageRef>,
         freshness: Freshness,
     ) -> HashMap<ImageRef, Result<Digest, RegistryError>> {
-        self.digests_stream(images, freshness).collect().await
+        undated(self.digests_stream(images, freshness)).await
     }
 
     /// What `image` (by digest, or by tag) is for `platform`. Always asks the registry: a caller
@@ -410,7 +419,7 @@ impl Registries {
         mut results: Answers<Q, Q::Answer>,
     ) -> Result<Q::Answer, RegistryError> {
         match results.next().await {
-            Some((_, outcome)) => outcome,
+            Some((_, outcome)) => outcome.map(|dated| dated.answer),
             None => Err(RegistryError::Unreachable {
                 registry: question.registry().into(),
                 detail: "the check was interrupted".to_owned(),

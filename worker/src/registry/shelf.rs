@@ -16,8 +16,8 @@ pub(super) const KEEP: chrono::Duration = chrono::Duration::minutes(10);
 const MAX_WEIGHT: usize = 32 * 1024 * 1024;
 
 /// An answer, and when its fetch began (not later).
-#[derive(Clone)]
-pub(super) struct Dated<A> {
+#[derive(Clone, Debug)]
+pub struct Dated<A> {
     pub answer: A,
     pub begun: DateTime<Utc>,
 }
@@ -44,7 +44,7 @@ struct Inner<A> {
 
 /// What to do about a question.
 pub(super) enum Begin<A> {
-    Known(A),
+    Known(Dated<A>),
     /// This caller finds out.
     Mine(Flight<A>),
     /// Another caller is finding out.
@@ -74,7 +74,7 @@ impl<A: Clone> Shelf<A> {
         if let Some((dated, _)) = inner.answers.get(key)
             && freshness.accepts(dated.begun, Utc::now())
         {
-            return Begin::Known(dated.answer.clone());
+            return Begin::Known(dated.clone());
         }
         if let Some(flight) = inner.flights.get(key) {
             return Begin::Joined(flight.clone());
