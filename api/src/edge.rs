@@ -26,7 +26,7 @@ use crate::{
     drydock::{
         self,
         error::{self, ApiError, Cause},
-        health,
+        health, ui_settings,
     },
     middleware::{
         body::{self, ContentType},
@@ -98,7 +98,7 @@ impl Endpoint for Edge {
     async fn call(&self, mut request: Request) -> Result<Response> {
         let started = Instant::now();
         if request.uri().path() == "/health" && request.method() == Method::GET {
-            return Ok(self.health(started).await);
+            return Ok(self.health(&request, started).await);
         }
         let cors = self.state.settings.cors.as_ref();
         if let Some(answer) = cors.and_then(|cors| cors.preflight(&request)) {
@@ -234,9 +234,13 @@ impl Edge {
                 .entry(header::WWW_AUTHENTICATE)
                 .or_insert(HeaderValue::from_static("Bearer"));
         }
-        if let Some(verdict) = verdict {
+        // An operation's own limit, where that has refused the request.
+        let own = response.data::<ApiError>();
+        let own = own.and_then(|refusal| refusal.limit.as_deref().copied());
+        if let Some(verdict) = own.or(verdict) {
             verdict.describe(response.headers_mut());
         }
+        ui_settings::describe(head.operation(), response.headers_mut());
         headers::secure(response.headers_mut(), context.transport);
         headers::request_id(response.headers_mut(), context.id());
         if head.dialect == Dialect::Docksmith {
@@ -253,9 +257,11 @@ impl Edge {
         response
     }
 
-    async fn health(&self, started: Instant) -> Response {
+    async fn health(&self, request: &Request, started: Instant) -> Response {
+        let context = RequestContext::of(request, &self.state.settings);
         let mut response = health::respond(&self.state).await;
         headers::secure(response.headers_mut(), Transport::Any);
+        headers::request_id(response.headers_mut(), context.id());
         self.state.metrics.observe(
             health::OPERATION,
             response.status().as_u16(),

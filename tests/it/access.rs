@@ -13,7 +13,7 @@ use plimsoll_support::{
     wait,
 };
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::replica::{Answer, PASSWORD, Replica, answer, api_settings, cookie_of, users};
@@ -508,6 +508,7 @@ async fn every_answer_carries_the_security_headers() {
         assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
         assert_eq!(answer.header("referrer-policy"), "no-referrer", "{path}");
         assert_eq!(answer.header("cache-control"), "no-store", "{path}");
+        assert_eq!(answer.header("x-request-id").len(), 32, "{path}");
         assert!(
             answer
                 .header("content-security-policy")
@@ -515,6 +516,37 @@ async fn every_answer_carries_the_security_headers() {
             "{path}"
         );
     }
+}
+
+#[tokio::test]
+async fn an_operation_that_goes_away_says_so_however_it_answers() {
+    let (database, redis) = (Database::migrated().await, Redis::start().await);
+    let replica = Replica::start(&database, &redis).await;
+    let token = replica.owner_token(&database).await;
+    let put = |body: Value| {
+        let put = replica.request(Method::PUT, "/api/v1/settings");
+        put.json(&body)
+    };
+    let right = json!({"internetlessMode": false});
+    for (request, status) in [
+        (put(right.clone()).bearer_auth(&token), 200),
+        (
+            put(json!({"internetlessMode": "x"})).bearer_auth(&token),
+            400,
+        ),
+        (put(json!([])).bearer_auth(&token), 400),
+        (put(right), 401),
+    ] {
+        let answer = answer(request).await;
+        assert_eq!(answer.status, status, "{}", answer.text);
+        assert_eq!(answer.header("deprecation"), "@1772323200", "{status}");
+        assert!(answer.header("sunset").ends_with(" GMT"), "{status}");
+    }
+    let patch = replica
+        .request(Method::PATCH, "/api/v1/settings")
+        .bearer_auth(&token)
+        .json(&json!({"internetlessMode": false}));
+    assert_eq!(answer(patch).await.header("sunset"), "");
 }
 
 #[tokio::test]

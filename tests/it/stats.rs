@@ -20,7 +20,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    replica::answer,
+    replica::{Answer, answer},
     stream::Client,
     world::{SOON, World},
 };
@@ -290,11 +290,13 @@ async fn an_environment_is_revealed_to_those_who_may_and_written_down() {
     // The tenth of this minute was not the last one to be asked for.
     let attempts = (0..12).map(|_| answer(world.authorised(Method::POST, &path)));
     let answers = futures::stream::iter(attempts).buffered(1);
-    let statuses: Vec<(u16, String)> = answers
-        .map(|answer| (answer.status, answer.header("retry-after").to_owned()))
-        .collect()
-        .await;
-    let refused = statuses.iter().find(|(status, _)| *status == 429);
-    let (_, retry_after) = refused.expect("refused after ten");
-    assert!(retry_after.parse::<u32>().unwrap() <= 60);
+    let answers: Vec<Answer> = answers.collect().await;
+    let refused = answers.iter().find(|answer| answer.status == 429);
+    let refused = refused.expect("refused after ten");
+    assert!(refused.header("retry-after").parse::<u32>().unwrap() <= 60);
+    // What has refused it, whatever else is counted.
+    assert_eq!(refused.header("ratelimit-limit"), "10");
+    assert_eq!(refused.header("ratelimit-policy"), "10;w=60");
+    assert_eq!(refused.header("ratelimit-remaining"), "0");
+    assert!(refused.header("ratelimit-reset").parse::<u32>().unwrap() <= 60);
 }

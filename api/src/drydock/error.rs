@@ -15,6 +15,8 @@ use poem_openapi::{
 };
 use serde_json::Value;
 
+use crate::middleware::rate_limit::Verdict;
+
 pub const INVALID_PARAMETERS: &str = "Invalid request parameters";
 pub const INTERNAL: &str = "Internal server error";
 pub const ROUTE_NOT_FOUND: &str = "Route not found";
@@ -38,6 +40,8 @@ pub struct ApiError {
     pub message: Cow<'static, str>,
     pub details: Option<Value>,
     pub retry_after: Option<Duration>,
+    /// The limit that refused the request, where that is not the one of all requests.
+    pub limit: Option<Box<Verdict>>,
     /// For the log.
     cause: Option<String>,
 }
@@ -53,6 +57,7 @@ impl ApiError {
             message: message.into(),
             details: None,
             retry_after: None,
+            limit: None,
             cause: None,
         }
     }

@@ -1,5 +1,14 @@
 use plimsoll_app::{totals::LegacySource, ui_settings::UiSettings};
-use poem_openapi::{ApiResponse, Object, OpenApi, payload::Json};
+use poem::{
+    IntoResponse, Response,
+    http::{HeaderMap, HeaderValue},
+};
+use poem_openapi::{
+    ApiResponse, Object, OpenApi,
+    payload::Json,
+    registry::{MetaHeader, MetaResponses, Registry},
+    types::Type,
+};
 
 use super::{
     Tag,
@@ -34,24 +43,58 @@ impl From<UiSettings> for SettingsView {
     }
 }
 
+/// 2026-03-01, when the contract's 1.4 made PATCH canonical.
+const DEPRECATED: HeaderValue = HeaderValue::from_static("@1772323200");
+const SUNSET: HeaderValue = HeaderValue::from_static("Fri, 31 Dec 2027 23:59:59 GMT");
 /// `PUT` means `PATCH`, until it goes away.
-#[derive(ApiResponse)]
-enum DeprecatedAnswer {
-    #[oai(status = 200)]
-    Changed(
-        Json<SettingsView>,
-        /// Since when it is deprecated (RFC 9745).
-        #[oai(header = "Deprecation")]
-        String,
-        /// When it goes away (RFC 8594).
-        #[oai(header = "Sunset")]
-        String,
-    ),
+const GOING: &str = "replaceSettings";
+
+/// Says of an operation that goes away that it does, however it answers.
+pub fn describe(operation: &str, headers: &mut HeaderMap) {
+    if operation == GOING {
+        headers.insert("deprecation", DEPRECATED);
+        headers.insert("sunset", SUNSET);
+    }
 }
 
-/// 2026-03-01, when the contract's 1.4 made PATCH canonical.
-const DEPRECATED: &str = "@1772323200";
-const SUNSET: &str = "Fri, 31 Dec 2027 23:59:59 GMT";
+/// What an operation that goes away answers.
+struct Going<R>(R);
+
+impl<R: ApiResponse> ApiResponse for Going<R> {
+    fn meta() -> MetaResponses {
+        let header = |name: &str, description: &str| MetaHeader {
+            name: name.to_owned(),
+            description: Some(description.to_owned()),
+            required: true,
+            deprecated: false,
+            schema: String::schema_ref(),
+        };
+        let mut meta = R::meta();
+        for response in &mut meta.responses {
+            response.headers.extend([
+                header("Deprecation", "Since when it is deprecated (RFC 9745)."),
+                header("Sunset", "When it goes away (RFC 8594)."),
+            ]);
+        }
+        meta
+    }
+
+    fn register(registry: &mut Registry) {
+        R::register(registry);
+    }
+}
+
+impl<R: IntoResponse> IntoResponse for Going<R> {
+    fn into_response(self) -> Response {
+        self.0.into_response()
+    }
+}
+
+impl<R: Into<poem::Error>> From<Going<R>> for poem::Error {
+    fn from(answer: Going<R>) -> Self {
+        answer.0.into()
+    }
+}
 
 #[OpenApi(prefix_path = "/api/v1")]
 impl UiPreferences {
@@ -103,15 +146,11 @@ impl UiPreferences {
         state: ApiState,
         context: RequestContext,
         body: RequiredJson<SettingsView>,
-    ) -> Result<DeprecatedAnswer, ErrorOf<Changing>> {
-        let settings = changed(&who, &state, &context, body).await?;
+    ) -> Result<Going<Json<SettingsView>>, Going<ErrorOf<Changing>>> {
+        let settings = changed(&who, &state, &context, body).await.map_err(Going)?;
         let tally = state.app.tally();
         tally.legacy(LegacySource::Api, "PUT /settings");
-        Ok(DeprecatedAnswer::Changed(
-            Json(settings),
-            DEPRECATED.to_owned(),
-            SUNSET.to_owned(),
-        ))
+        Ok(Going(Json(settings)))
     }
 }
 

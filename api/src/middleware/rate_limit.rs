@@ -256,11 +256,12 @@ impl Verdict {
     }
 
     pub fn refusal(&self) -> ApiError {
-        ApiError::new(
+        let mut refusal = ApiError::new(
             StatusCode::TOO_MANY_REQUESTS,
             "Too many requests, please try again later",
-        )
-        .with_retry_after(self.wait)
+        );
+        refusal.limit = Some(Box::new(*self));
+        refusal.with_retry_after(self.wait)
     }
 }
 
