@@ -44,6 +44,33 @@ async fn vulnerabilities(world: &World, id: &str) -> Value {
 }
 
 #[tokio::test]
+async fn what_is_watched_is_scanned_by_the_clock() {
+    let trivy = Trivy::install();
+    trivy.finds(&[("CVE-2024-1", "CRITICAL")]);
+    let (database, redis) = (Database::migrated().await, Redis::start().await);
+    let api = Server::api(database.url(), &redis.url()).env("DD_SECURITY_SCANNER", "trivy");
+    let world = World::with(database, redis, api, |worker| {
+        worker
+            .env("DD_SECURITY_SCANNER", "trivy")
+            .env("DD_SECURITY_TRIVY_COMMAND", trivy.command().display())
+            .env("DD_SECURITY_SCAN_CRON", "* * * * * *")
+            .env("DD_SECURITY_SCAN_JITTER", "0")
+    })
+    .await;
+    let reference = world.publish("app", &["1.0.0"]).await;
+    let ignored = world
+        .run("ignored", &reference, &[("dd.watch", "false")])
+        .await;
+    let watched = world.run("watched", &reference, &[]).await;
+    wait::until_true("the scan", SOON, async || {
+        vulnerabilities(&world, &watched).await["status"] == "blocked"
+    })
+    .await;
+    let other = vulnerabilities(&world, &ignored).await;
+    assert_eq!(other["status"], "not-scanned");
+}
+
+#[tokio::test]
 async fn a_scan_is_kept_shown_and_told_of() {
     let trivy = Trivy::install();
     trivy.finds(&[("CVE-2024-1", "CRITICAL"), ("CVE-2024-2", "LOW")]);

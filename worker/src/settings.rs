@@ -4,8 +4,14 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use plimsoll_domain::{
-    candidate::WatchDefault, component::Component, compose::Pinning, hooks::AllowedCommands,
-    ids::WatcherRef, labels::TagFamily, policy::MaturityMode, schedule::CronSchedule,
+    candidate::WatchDefault,
+    component::Component,
+    compose::Pinning,
+    hooks::AllowedCommands,
+    ids::WatcherRef,
+    labels::TagFamily,
+    policy::MaturityMode,
+    schedule::{CronSchedule, ScheduleError},
 };
 use plimsoll_runtime::{
     Settings,
@@ -27,7 +33,7 @@ use crate::{
         TrivySettings,
     },
     scripts::Scripts,
-    watchers::{LabelScope, WatcherSettings},
+    watchers::{LabelScope, ScanSchedule, WatcherSettings},
 };
 
 /// Everything that one worker process needs to know.
@@ -158,8 +164,19 @@ fn watcher_settings(
     let zone = watcher.maintenance_window_tz.name();
     let window = watcher.maintenance_window.as_ref();
     let window = window.map(|window| CronSchedule::parse(window.as_str(), zone));
+    let scan = &settings.security.scan;
+    let scans = scan
+        .cron
+        .as_ref()
+        .filter(|_| settings.security.scanner.is_some());
+    let scans = scans.map(|cron| {
+        let schedule = CronSchedule::parse(cron.as_str(), watcher.timezone.name())?;
+        let jitter = scan.jitter.0;
+        Ok::<_, ScheduleError>(ScanSchedule { schedule, jitter })
+    });
     Ok(WatcherSettings {
         jitter: watcher.jitter.0,
+        scans: scans.transpose()?,
         watch_by_default: match watcher.watchbydefault {
             true => WatchDefault::Watch,
             false => WatchDefault::Ignore,

@@ -19,7 +19,7 @@ use plimsoll_store::{
     audit::{self, AuditStatus, NewAudit},
     begin, commit, containers, events,
     image_reports::{self, ONE_SCAN},
-    jobs::{self, NewJob},
+    jobs::{self, Inserted, NewJob},
     retrying,
 };
 use serde_json::json;
@@ -82,7 +82,7 @@ impl App {
         self.needs_scanner()?;
         let facts = &entry.state.facts;
         let containers = vec![facts.id.clone()];
-        let job = self.ask_for_scan(&facts.watcher, containers).await?;
+        let job = self.ask_for_scan(&facts.watcher, containers, None).await?;
         let job = job.ok_or_else(|| AppError::TooManyRequests {
             message: BUSY.to_owned(),
             retry_after: Duration::from_secs(5),
@@ -108,7 +108,8 @@ impl App {
         let mut scheduled = 0;
         for (watcher, containers) in targets {
             let number = containers.len();
-            if self.ask_for_scan(&watcher, containers).await?.is_some() {
+            let asked = self.ask_for_scan(&watcher, containers, None);
+            if asked.await?.is_some() {
                 scheduled += number;
             }
         }
@@ -118,6 +119,18 @@ impl App {
         })
     }
 
+    /// Scans what a schedule names: once, however many workers keep it, and not while the engine has
+    /// a scan under way.
+    pub async fn scan_due(
+        &self,
+        watcher: &WatcherRef,
+        containers: Vec<ContainerId>,
+        slot: String,
+    ) -> Result<(), AppError> {
+        let asked = self.ask_for_scan(watcher, containers, Some(slot));
+        asked.await.map(drop)
+    }
+
     fn needs_scanner(&self) -> Result<(), AppError> {
         match self.settings().scanner.is_enabled() {
             true => Ok(()),
@@ -125,17 +138,23 @@ impl App {
         }
     }
 
-    /// `None` while the engine has a scan under way: the database allows one.
+    /// `None` while the engine has a scan under way: the database allows one. And where the slot of
+    /// a schedule is taken.
     async fn ask_for_scan(
         &self,
         watcher: &WatcherRef,
         containers: Vec<ContainerId>,
+        slot: Option<String>,
     ) -> Result<Option<JobId>, AppError> {
-        let job = NewJob::now(watcher.clone(), JobSpec::Scan { containers });
+        let job = NewJob {
+            slot,
+            ..NewJob::now(watcher.clone(), JobSpec::Scan { containers })
+        };
         let client = self.store().client().await?;
         let span = plimsoll_trace::producing(format_args!("accept scan"));
         match jobs::insert(&client, &job).instrument(span).await {
-            Ok(_) => {}
+            Ok(Inserted::Written) => {}
+            Ok(Inserted::SlotTaken) => return Ok(None),
             Err(error) if error.is_constraint(ONE_SCAN) => return Ok(None),
             Err(error) => return Err(error.into()),
         }

@@ -22,7 +22,7 @@ use plimsoll_domain::{
     job::{JobSpec, WatchCause},
 };
 pub use schedule::keep_schedule;
-pub use settings::{LabelScope, WatcherSettings};
+pub use settings::{LabelScope, ScanSchedule, WatcherSettings};
 
 use crate::{docker::Engine, registry::Registries};
 

@@ -11,6 +11,7 @@ use plimsoll_app::{
     store::jobs::{self, Inserted, NewJob},
     totals::Total,
 };
+use plimsoll_domain::ids::ContainerId;
 use plimsoll_domain::job::{JobSpec, WatchCause};
 use plimsoll_domain::schedule::{jitter, slot_key};
 use tokio::time::sleep;
@@ -97,10 +98,41 @@ async fn step(watcher: &Watcher, started: &mut bool) -> Result<Duration, AppErro
         }
     }
     store.watcher_runs_next(watcher.reference(), next).await?;
-    let wait = next
+    let scans = scan(watcher, now).await?;
+    let wait = [next, scans]
+        .into_iter()
+        .flatten()
+        .min()
         .and_then(|next| (next - now).to_std().ok())
         .unwrap_or(LONGEST);
     Ok(wait.clamp(Duration::from_millis(200), LONGEST))
+}
+
+/// Asks for the scan of all that is watched where one is due, and answers when the next one is.
+/// What was missed is left out, and so is what comes while the engine has one under way.
+async fn scan(watcher: &Watcher, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, AppError> {
+    let Some(scans) = &watcher.settings().scans else {
+        return Ok(None);
+    };
+    let name = format!("scan:{}", watcher.reference());
+    let delta = |delay| TimeDelta::from_std(delay).unwrap_or_default();
+    let plan = plan(
+        |after| scans.schedule.next_after(after),
+        Some(now - delta(scans.jitter) - delta(LONGEST)),
+        now,
+        |slot| delta(jitter(&slot_key(&name, slot), scans.jitter)),
+    );
+    if let Some(slot) = plan.due {
+        let known = watcher.inventory().checked().await?;
+        let watched = known.values().filter(|(_, facts)| watcher.selects(facts));
+        let containers: Vec<ContainerId> = watched.map(|(_, facts)| facts.id.clone()).collect();
+        if !containers.is_empty() {
+            let slot = slot_key(&name, slot);
+            let app = watcher.app();
+            app.scan_due(watcher.reference(), containers, slot).await?;
+        }
+    }
+    Ok(plan.next)
 }
 
 /// Whether the maintenance window is open, if there is one. What is let pass is counted once,

@@ -25,6 +25,8 @@ pub struct WatcherSettings {
     /// The longest delay after each time of the schedule. The delay of one slot is the same on
     /// every worker.
     pub jitter: Duration,
+    /// When everything that is watched is scanned; `None`: never by itself.
+    pub scans: Option<ScanSchedule>,
     pub watch_by_default: WatchDefault,
     /// Whether cycles check containers that do not run, too.
     pub watch_all: bool,
@@ -45,6 +47,14 @@ pub struct WatcherSettings {
     /// Whose directories are Compose projects of this engine, whether or not they were ever
     /// started.
     pub stack_directories: Vec<PathBuf>,
+}
+
+/// When images are scanned without being asked.
+#[derive(Clone, Debug)]
+pub struct ScanSchedule {
+    pub schedule: CronSchedule,
+    /// As of watches.
+    pub jitter: Duration,
 }
 
 /// A label that containers must carry.
@@ -106,6 +116,7 @@ impl WatcherSettings {
             schedule,
             window: None,
             jitter: Duration::from_secs(60),
+            scans: None,
             watch_by_default: WatchDefault::Watch,
             watch_all: false,
             watch_events: true,

@@ -646,6 +646,7 @@ sections! {
         /// Vulnerabilities of these severities in an update's image block the update.
         pub block_severity: Severities = Severities(vec![Severity::Critical, Severity::High]),
         pub gate: SecurityGate = SecurityGate::default(),
+        pub scan: SecurityScan = SecurityScan::default(),
         pub trivy: Trivy = Trivy::default(),
         /// Whether an update's image must bear a signature that cosign accepts: by `cosign.key`, or by `cosign.identity` and `cosign.issuer`. An update whose image bears none, or whose signatures cannot be verified, fails before anything is touched.
         pub verify_signatures: bool = false,
@@ -657,6 +658,13 @@ sections! {
     pub struct SecurityGate {
         /// What becomes of an update whose image cannot be scanned: `block` fails it before anything is touched.
         pub on_failure: OnScanFailure = OnScanFailure::Block,
+    }
+
+    pub struct SecurityScan {
+        /// When everything that a watcher watches is scanned, in the watcher's time zone. Absent: only what somebody asks for, and updates.
+        pub cron: Option<Cron> = None,
+        /// A random delay, at most this long, after each time that `cron` names.
+        pub jitter: Millis = Millis::new(60_000),
     }
 
     pub struct Trivy {
