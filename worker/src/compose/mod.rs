@@ -3,9 +3,9 @@
 //! `domain::compose`.
 
 mod access;
+mod borrowed;
 pub mod file;
 mod found;
-mod namespaces;
 mod observed;
 mod stack_directories;
 mod tool;
@@ -21,8 +21,8 @@ use plimsoll_domain::{
 };
 
 pub use access::Access;
+pub use borrowed::Borrowed;
 pub use found::{Edited, Found};
-pub use namespaces::Namespaces;
 pub use observed::{Observer, Said, Texts};
 pub use stack_directories::StackDirectories;
 pub use tool::{Substitute, Tool};
@@ -78,8 +78,8 @@ pub struct Project {
     pub texts: Option<Arc<Texts>>,
     /// The configuration that the container was made from, as Compose hashes it.
     pub config_hash: Option<String>,
-    /// Of other services, that the container lives in.
-    pub namespaces: Namespaces,
+    /// What the container has of others.
+    pub borrowed: Borrowed,
 }
 
 impl Project {
@@ -127,7 +127,7 @@ impl Project {
             environment_files: environment.map(|file| directory.join(file)).collect(),
             access: options.access.clone(),
             texts: None,
-            namespaces: Namespaces::default(),
+            borrowed: Borrowed::default(),
             directory,
             config_hash: labels
                 .get("com.docker.compose.config-hash")

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{self, Write},
+    io::{self, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -25,6 +25,8 @@ const PLACES: [&str; 6] = [
     "/usr/bin/docker-compose",
 ];
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Of a project with everything filled in, in bytes.
+const MAX_CONFIGURATION: u64 = 16 << 20;
 
 /// `docker compose`, version 2 or later, where there is one.
 #[derive(Clone, Debug)]
@@ -55,6 +57,10 @@ impl Tool {
     /// The hash of each service's configuration. It is the value of the label by which `docker
     /// compose up` tells whether to make a container anew.
     ///
+    /// `up` hashes what `config` shows, with the files of variables read and with what the
+    /// container has of others in its place; `config --hash` alone knows nothing of either. So it
+    /// is asked about what `config` has shown.
+    ///
     /// # Errors
     /// What `docker compose` says.
     pub async fn hashes(
@@ -75,9 +81,11 @@ impl Tool {
                 None => environment.push(own),
             }
         }
-        for file in environment {
-            arguments.push(format!("--env-file={}", file.display()));
-        }
+        let environment: Vec<String> = environment
+            .into_iter()
+            .map(|file| format!("--env-file={}", file.display()))
+            .collect();
+        arguments.extend(environment.iter().cloned());
         for file in &project.files {
             match with {
                 Substitute::File(path, text) if path == file => {
@@ -92,16 +100,25 @@ impl Tool {
             let service = &project.service;
             input = serde_json::json!({ "services": { service: { "image": image } } }).to_string();
         }
-        let mut shared = None;
-        if !project.namespaces.is_empty() {
-            let text = project.namespaces.file(&project.service);
-            let own = Kept::write(&text).map_err(|error| error.to_string())?;
-            let own = shared.insert(own);
-            arguments.push(format!("--file={}", own.path.display()));
-        }
-        arguments.extend(["config".to_owned(), "--hash=*".to_owned()]);
-        let answer = call(&self.program, &arguments, input.as_bytes()).await?;
-        drop((kept, shared));
+        let resolved = self.resolved(project, arguments.clone(), &input).await;
+        let answer = match resolved {
+            Ok(all) => {
+                let mut arguments = about(project);
+                arguments.extend(environment);
+                // It is normal already, and ids are no names of services.
+                let options = ["--no-normalize", "--no-consistency", "--hash=*"];
+                arguments.extend(["--file=-", "config"].map(str::to_owned));
+                arguments.extend(options.map(str::to_owned));
+                call(&self.program, &arguments, all.to_string().as_bytes()).await?
+            }
+            // A file of variables that is not here, and it may be of another service.
+            Err(_) if project.borrowed.is_empty() => {
+                arguments.extend(["config", "--hash=*"].map(str::to_owned));
+                call(&self.program, &arguments, input.as_bytes()).await?
+            }
+            Err(why) => return Err(why),
+        };
+        drop(kept);
         let mut hashes = BTreeMap::new();
         for line in answer.lines() {
             let mut words = line.split_whitespace();
@@ -121,21 +138,22 @@ impl Tool {
         }
     }
 
-    /// The project's service with everything filled in.
-    ///
-    /// # Errors
-    /// What `docker compose` says.
-    pub async fn service(&self, project: &Project) -> Result<Value, String> {
-        let mut arguments = about(project);
-        let environment = project.environment_files.iter();
-        arguments.extend(environment.map(|file| format!("--env-file={}", file.display())));
-        let files = project.files.iter();
-        arguments.extend(files.map(|file| format!("--file={}", file.display())));
+    /// The whole project with everything filled in, also what the container has of others.
+    async fn resolved(
+        &self,
+        project: &Project,
+        mut arguments: Vec<String>,
+        input: &str,
+    ) -> Result<Value, String> {
+        let kept = Kept::write("").map_err(|error| error.to_string())?;
         arguments.extend(["config", "--format=json"].map(str::to_owned));
-        let answer = call(&self.program, &arguments, b"").await?;
-        let mut all: Value = serde_json::from_str(&answer)
-            .map_err(|error| format!("docker compose named no configuration: {error}"))?;
-        Ok(all["services"][&project.service].take())
+        arguments.push(format!("--output={}", kept.path.display()));
+        call(&self.program, &arguments, input.as_bytes()).await?;
+        let mut all = kept.read()?;
+        if let Some(service) = all["services"].get_mut(&project.service) {
+            project.borrowed.put_into(service);
+        }
+        Ok(all)
     }
 }
 
@@ -174,6 +192,16 @@ impl Kept {
         options.write(true).create_new(true).mode(0o600);
         options.open(&kept.path)?.write_all(text.as_bytes())?;
         Ok(kept)
+    }
+
+    /// What a program has written there.
+    fn read(&self) -> Result<Value, String> {
+        let trouble = |why: String| format!("docker compose named no configuration: {why}");
+        let file = fs::File::open(&self.path).map_err(|error| trouble(error.to_string()))?;
+        let mut text = Vec::new();
+        let read = file.take(MAX_CONFIGURATION).read_to_end(&mut text);
+        read.map_err(|error| trouble(error.to_string()))?;
+        serde_json::from_slice(&text).map_err(|error| trouble(error.to_string()))
     }
 }
 

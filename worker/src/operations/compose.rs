@@ -25,7 +25,7 @@ use serde_json::Value;
 use super::{error::StepError, plan::Snapshot, program::Program};
 use crate::{
     compose::{
-        ComposeOptions, Found, Namespaces, Project, Reconciliation, Substitute, Tool,
+        Borrowed, ComposeOptions, Found, Project, Reconciliation, Substitute, Tool,
         file::{self, Keep, Replaced},
         refused,
     },
@@ -94,9 +94,7 @@ impl Program<'_> {
         let found = project.find().map_err(StepError::Refused)?;
         let digest = digest.and_then(Digest::parse);
         let tool = self.tool().await;
-        if let Some(tool) = &tool {
-            Box::pin(self.put_at_home(tool, &mut project, container)).await;
-        }
+        project.borrowed = Borrowed::of(container);
         let runs = container["Config"]["Image"].as_str().unwrap_or_default();
         if self.operation.compose_file == Some(FileUse::Apply) {
             let applied = self.applied(tool.as_ref(), &project, &found, runs, target);
@@ -213,27 +211,16 @@ impl Program<'_> {
         tool
     }
 
-    /// Has the files hashed with the container's namespaces, where they are those of other services.
-    pub(super) async fn put_at_home(&self, tool: &Tool, project: &mut Project, container: &Value) {
-        let namespaces = Namespaces::of(container);
-        if namespaces.is_empty() {
-            return;
-        }
-        match tool.service(project).await {
-            Ok(service) => project.namespaces = namespaces.written_in(&service),
-            Err(why) => tracing::debug!(why, "hashed without the namespaces of other services"),
-        }
-    }
-
-    /// What Compose's hash of the container becomes when the containers whose namespaces it lives
-    /// in are made anew. Nothing where Compose does not know it as it is: then the next `docker
+    /// What Compose's hash of the container becomes when the containers whose namespaces or volumes
+    /// it has are made anew. Nothing where Compose does not know it as it is: then the next `docker
     /// compose up` has something to do anyway.
     pub(super) async fn moved_hash(
         &self,
         was: &Snapshot,
         remaps: &BTreeMap<String, String>,
     ) -> Option<String> {
-        if was.image.is_null() || Namespaces::of(&was.container).is_empty() {
+        let borrowed = Borrowed::of(&was.container);
+        if was.image.is_null() || borrowed.is_empty() {
             return None;
         }
         let (own, default) = (json::labels(&was.container), json::labels(&was.image));
@@ -249,9 +236,9 @@ impl Program<'_> {
             project.access.read(file).ok()?;
         }
         let tool = self.tool().await?;
-        self.put_at_home(&tool, &mut project, &was.container).await;
         let mut moved = project.clone();
-        moved.namespaces = moved.namespaces.moved(remaps);
+        moved.borrowed = borrowed.clone().moved(remaps);
+        project.borrowed = borrowed;
         let (before, after) = tokio::join!(
             tool.hashes(&project, Substitute::Nothing),
             tool.hashes(&moved, Substitute::Nothing),

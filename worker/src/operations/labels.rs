@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     compose::{
-        ComposeOptions, Project, Substitute,
+        Borrowed, ComposeOptions, Project, Substitute,
         file::{self, Keep, Replaced},
     },
     jobs::Outcome,
@@ -187,7 +187,7 @@ impl Program<'_> {
         let mut disagreements = Vec::new();
         let mut config_hash = None;
         if let Some(tool) = self.tool().await {
-            Box::pin(self.put_at_home(&tool, &mut project, container)).await;
+            project.borrowed = Borrowed::of(container);
             let runs = container["Config"]["Image"].as_str().unwrap_or_default();
             match Box::pin(self.hashes(&tool, &project, runs)).await {
                 Ok((now, true)) => {
