@@ -1,9 +1,12 @@
-//! The containers that live in the old container's namespaces (reliability.md S17): stopped before
-//! it, and brought back when the operation has decided which container they live with.
+//! The containers that live in the old container's namespaces (reliability.md S17) or have its
+//! volumes (S18): stopped before it, and brought back when the operation has decided which container
+//! they live with.
 //!
 //! All of it belongs to the operation of the container whose namespaces they are. Once that one was
 //! made again there is no way back for them, so they need no health gate of their own: their image
-//! and their configuration are what they were.
+//! and their configuration are what they were. Those with volumes could do without: they are made
+//! again because they name the old container's id, by which Compose tells that they are outdated and
+//! without which the engine would not make them again. Where that cannot be, they stay.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -118,7 +121,8 @@ fn is_complete(was: &Snapshot, new: &Value) -> bool {
 }
 
 impl Program<'_> {
-    /// Those that live in a namespace of the container, in the order they start in.
+    /// Those that live in a namespace of the container or have its volumes, in the order they start
+    /// in.
     pub(super) async fn dependants_of(
         &self,
         container: &Value,
@@ -135,16 +139,37 @@ impl Program<'_> {
             .buffer_unordered(INSPECTIONS)
             .try_collect()
             .await?;
-        let mut found = Vec::new();
-        for dependant in dependants(container, inspections.iter().flatten()) {
-            let is_it = |one: &&Value| one["Id"] == dependant.id.as_str();
-            let Some(inspect) = inspections.iter().flatten().find(is_it) else {
-                continue;
-            };
-            let image = self.image_of(inspect).await?;
-            found.push(Snapshot::of(inspect.clone(), image, Vec::new()));
+        let mut others: Vec<Value> = inspections.into_iter().flatten().collect();
+        loop {
+            let mut found = Vec::new();
+            let mut stays = None;
+            for dependant in dependants(container, &others) {
+                let is_it = |one: &&Value| one["Id"] == dependant.id.as_str();
+                let Some(inspect) = others.iter().find(is_it) else {
+                    continue;
+                };
+                let image = self.image_of(inspect).await?;
+                let was = Snapshot::of(inspect.clone(), image, Vec::new());
+                if dependant.runs_without()
+                    && let Err(StepError::Refused(why)) = self.check_dependant(&was).await
+                {
+                    tracing::warn!(
+                        operation = %self.operation.id,
+                        container = dependant.name,
+                        why,
+                        "a container with volumes of another keeps naming the old one"
+                    );
+                    stays = Some(dependant.id);
+                    break;
+                }
+                found.push(was);
+            }
+            // What depends on it alone stays with it.
+            match stays {
+                Some(id) => others.retain(|one| one["Id"] != id.as_str()),
+                None => return Ok(found),
+            }
         }
-        Ok(found)
     }
 
     /// What cannot be made again must not lose its namespaces.
@@ -392,6 +417,10 @@ impl Program<'_> {
                 Err(StepError::Refused(why)) => self.note(was, why),
                 Err(error) => return Err(error),
             }
+            let is_given_up = self.settlings >= MAX_SETTLINGS;
+            if is_given_up && self.unsettled.contains_key(was.name()) && self.runs_without(was) {
+                self.put_back(was).await?;
+            }
         }
         if !self.unsettled.is_empty() && self.settlings < MAX_SETTLINGS {
             self.pause(SETTLE_PAUSE * self.settlings).await;
@@ -447,14 +476,63 @@ impl Program<'_> {
         }
         let runs = kin.new.as_ref().is_some_and(|new| run_of(new).is_alive());
         let started = self.start_as_it_was(was.prior, &made, runs).await;
-        // Its namespaces are gone, so it could not be started any more.
+        // Where its namespaces are gone it could not be started any more.
+        let is_given_up = self.settlings >= MAX_SETTLINGS && !self.runs_without(was);
         if let (Some(_), Some(old)) = (&kin.old, &old)
-            && (started.is_ok() || self.settlings >= MAX_SETTLINGS)
+            && (started.is_ok() || is_given_up)
         {
             gone_is_fine(self.engine.remove(old).await)?;
         }
         started?;
         Ok(Some(made))
+    }
+
+    /// Whether it can run as it is though the others were made again.
+    fn runs_without(&self, was: &Snapshot) -> bool {
+        let Some(snapshot) = &self.snapshot else {
+            return false;
+        };
+        let recorded = snapshot.dependants.iter().map(|one| &one.container);
+        dependants(&snapshot.container, recorded)
+            .iter()
+            .any(|one| was.container["Id"] == one.id.as_str() && one.runs_without())
+    }
+
+    /// One that could not be made again, and need not be.
+    async fn put_back(&self, was: &Snapshot) -> Result<(), StepError> {
+        let Some(id) = id_of(&was.container) else {
+            return Ok(());
+        };
+        let Some(old) = self.inspect(&id).await? else {
+            return Ok(());
+        };
+        let done = async {
+            for (made, role) in self.labelled().await? {
+                let new = match role == ROLE_DEPENDANT {
+                    true => self.inspect(&made).await?,
+                    false => None,
+                };
+                let Some(new) = new.filter(|new| own_name(new) == was.name()) else {
+                    continue;
+                };
+                self.stop(&made, &new).await?;
+                gone_is_fine(self.engine.remove(&made).await)?;
+                let store = self.world.app.store();
+                let watcher = &self.operation.watcher;
+                store.follow_container(watcher, &made, &id).await?;
+            }
+            if own_name(&old) != was.name() {
+                self.engine.rename(&id, was.name()).await?;
+            }
+            self.start_again(was, &old).await
+        };
+        match done.await {
+            Err(StepError::Engine(error)) if !error.is_engine_away() => {
+                tracing::error!(container = was.name(), %error, "it could not be put back");
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// Its namespaces never changed.

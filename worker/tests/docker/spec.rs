@@ -528,7 +528,7 @@ async fn s16_s18_references_to_a_recreated_container_get_its_new_id() {
     let found = plimsoll_domain::spec::dependants(&old_parent, &all);
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].id, child.as_str());
-    assert_eq!(found[0].shares.len(), 3);
+    assert_eq!(found[0].shares.len(), 4);
 
     // The link's target is read before the parent is renamed.
     let relinked = recreate(&host, &linked, &image).await;

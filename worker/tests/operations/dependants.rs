@@ -1,4 +1,5 @@
-//! Containers that live in the namespaces of the one that is updated (reliability.md S17).
+//! Containers that live in the namespaces of the one that is updated (reliability.md S17), or have
+//! its volumes (S18).
 
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ struct Family {
     by_name: Deployed,
     /// Runs, in the process namespace of `by_id`.
     grandchild: Deployed,
+    /// Runs, with the parent's volumes by its id.
+    reader: Deployed,
 }
 
 impl Family {
@@ -48,17 +51,24 @@ impl Family {
         };
         let grandchild = create(&world, "grandchild", process).await;
         start(&world, &grandchild).await;
+        let volumes = HostConfig {
+            volumes_from: Some(vec![format!("{}:ro", parent.id)]),
+            ..always()
+        };
+        let reader = create(&world, "reader", volumes).await;
+        start(&world, &reader).await;
         Self {
             world,
             parent,
             by_id,
             by_name,
             grandchild,
+            reader,
         }
     }
 
-    fn dependants(&self) -> [&Deployed; 3] {
-        [&self.by_id, &self.by_name, &self.grandchild]
+    fn dependants(&self) -> [&Deployed; 4] {
+        [&self.by_id, &self.by_name, &self.grandchild, &self.reader]
     }
 
     async fn now(&self, one: &Deployed) -> ContainerInspectResponse {
@@ -81,6 +91,8 @@ impl Family {
         );
         let pid_mode = host(&grandchild).pid_mode.unwrap_or_default();
         assert_eq!(pid_mode, format!("container:{}", id(&by_id)));
+        let volumes_from = host(&self.now(&self.reader).await).volumes_from;
+        assert_eq!(volumes_from, Some(vec![format!("{parent}:ro")]));
         for was in self.dependants() {
             assert_ne!(id(&self.now(was).await), was.id, "{} is new", was.name);
         }
@@ -99,6 +111,7 @@ impl Family {
             (&self.by_id, true),
             (&self.by_name, false),
             (&self.grandchild, true),
+            (&self.reader, true),
         ] {
             let now = self.now(was).await;
             let policy = host(&now).restart_policy.and_then(|policy| policy.name);
@@ -107,7 +120,7 @@ impl Family {
             assert_eq!(running, Some(runs), "{} runs", was.name);
         }
         let all = self.world.docker.containers().await;
-        assert_eq!(all.len(), 4, "nobody is there twice: {all:#?}");
+        assert_eq!(all.len(), 5, "nobody is there twice: {all:#?}");
     }
 
     async fn audited(&self, one: &Deployed) -> (String, String) {
@@ -222,6 +235,67 @@ async fn one_that_cannot_be_made_again_keeps_its_home() {
     assert!(error.contains("--rm"), "{error}");
     let untouched = world.docker.inspect(&passing.id).await.unwrap();
     assert_eq!(untouched.state.unwrap().running, Some(true));
+}
+
+/// A parent, what is made of it by id, and an update of the parent that is good.
+async fn lending(volumes: impl AsyncFnOnce(&World, &Deployed) -> HostConfig) -> (World, Deployed) {
+    let world = World::new().await;
+    let _worker = world.worker();
+    let parent = world
+        .deploy("1.0.0", Image::app("1.0.0"), Restart::NO)
+        .await;
+    let host = volumes(&world, &parent).await;
+    let reader = create(&world, "reader", host).await;
+    start(&world, &reader).await;
+    // Of no use to what has been created.
+    if let Some(gone) = world.docker.inspect(&world.docker.name("gone")).await {
+        world.docker.remove(&id(&gone)).await;
+    }
+    let target = world.push("1.1.0", good()).await;
+    let operation = world.request_update(&parent, &target).await;
+    let (end, row) = world.judged(operation).await;
+    assert_eq!(end, End::Succeeded, "{row:#}");
+    (world, reader)
+}
+
+#[tokio::test]
+async fn a_passing_container_with_volumes_of_another_is_left_as_it_is() {
+    let (world, reader) = lending(async |_, parent| HostConfig {
+        volumes_from: Some(vec![parent.id.clone()]),
+        auto_remove: Some(true),
+        ..HostConfig::default()
+    })
+    .await;
+    // Stopped, it would be gone.
+    let now = world.docker.inspect(&reader.id).await.expect("it is there");
+    assert_eq!(now.state.unwrap().running, Some(true));
+}
+
+#[tokio::test]
+async fn one_with_volumes_that_cannot_be_made_again_runs_on_as_it_was() {
+    let (world, reader) = lending(async |world, parent| {
+        let gone = create(world, "gone", HostConfig::default()).await;
+        HostConfig {
+            volumes_from: Some(vec![parent.id.clone(), gone.id]),
+            ..always()
+        }
+    })
+    .await;
+    let now = world
+        .docker
+        .inspect(&reader.name)
+        .await
+        .expect("it is there");
+    assert_eq!(id(&now), reader.id);
+    let policy = host(&now).restart_policy.and_then(|policy| policy.name);
+    assert_eq!(policy, Some(Restart::ALWAYS));
+    assert_eq!(now.state.unwrap().running, Some(true));
+    let sql = "SELECT details FROM audit
+                WHERE container_name = $1 AND action = 'container-restart' AND status <> 'success'";
+    let row = world.rows.query_one(sql, &[&reader.name]).await;
+    let details: String = row.expect("the audit log says so").get(0);
+    assert!(details.contains("No such container"), "{details}");
+    assert_eq!(world.docker.containers().await.len(), 2);
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ use serde_json::{Map, Value};
 
 use crate::labels::UserLabels;
 
-pub use dependants::{Dependant, SharedNamespace, dependants};
+pub use dependants::{Dependant, Shared, dependants};
 pub use fidelity::{Difference, fidelity};
 pub use image::{is_compose_leftover, repo_digest};
 pub use labels::{EPOCH_LABEL, OPERATION_LABEL, ROLE_LABEL};

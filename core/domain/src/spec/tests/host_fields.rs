@@ -123,9 +123,54 @@ fn s17_dependants_are_found_by_id_by_name_and_through_each_other() {
         .iter()
         .find(|dependant| dependant.id == "by-name")
         .expect("found");
+    assert_eq!(named.shares, [Shared::Network, Shared::Pid]);
+}
+
+#[test]
+fn s18_those_with_volumes_of_a_container_by_its_id_depend_on_it_too() {
+    let parent = json!({ "Id": PARENT, "Name": "/web", "HostConfig": {} });
+    let one = |id: &str, from: Value, status: &str, labels: Value| {
+        json!({ "Id": id, "Name": format!("/{id}"), "HostConfig": { "VolumesFrom": from },
+            "State": { "Status": status }, "Config": { "Labels": labels } })
+    };
+    let of_service = json!({ "com.docker.compose.service": "side" });
+    let once = json!({ "com.docker.compose.service": "side", "com.docker.compose.oneoff": "True" });
+    let mut both = one("both", json!([PARENT, "service"]), "running", json!({}));
+    both["HostConfig"]["VolumesFrom"][1] = json!(format!("{}:ro", "5".repeat(64)));
+    let service = one(
+        &"5".repeat(64),
+        json!([format!("{PARENT}:ro")]),
+        "exited",
+        of_service,
+    );
+    let mut inside = one("inside", json!([PARENT]), "running", json!({}));
+    inside["HostConfig"]["NetworkMode"] = json!("container:both");
+    let all = [
+        inside,
+        both,
+        service,
+        one("short", json!([&PARENT[..12]]), "paused", json!({})),
+        // The name stands for the new container without further ado.
+        one("named", json!(["web", "/web:ro"]), "running", json!({})),
+        one("ended", json!([PARENT]), "exited", json!({})),
+        one("once", json!([PARENT]), "exited", once),
+        one("other", json!(["other", 1]), "running", json!({})),
+    ];
+    let found = dependants(&parent, &all);
+    let shown: Vec<(&str, &[Shared], bool)> = found
+        .iter()
+        .map(|one| (&*one.name, &*one.shares, one.runs_without()))
+        .collect();
+    let volumes: &[Shared] = &[Shared::Volumes];
+    let name = "5".repeat(64);
     assert_eq!(
-        named.shares,
-        [SharedNamespace::Network, SharedNamespace::Pid]
+        shown,
+        [
+            (&*name, volumes, true),
+            ("both", volumes, true),
+            ("inside", &[Shared::Network, Shared::Volumes], false),
+            ("short", volumes, true),
+        ]
     );
 }
 
