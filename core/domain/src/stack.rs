@@ -18,7 +18,7 @@ pub use described::{Described, DescribedService, Neighbour};
 pub use order::{Edge, Ordered, ordered};
 use serde::{Deserialize, Serialize};
 pub use turn::{Predecessor, Turn, turn};
-pub use wiring::{Condition, RESTART_AFTER, ServiceDependency, Wiring, restarted_after};
+pub use wiring::{Condition, Needs, ServiceDependency, Wiring};
 
 use crate::{container::ContainerFacts, ids::WatcherRef};
 
@@ -421,9 +421,14 @@ fn dependencies(
             let on = names.container(&node.watcher, name);
             add(name, on, reason, Condition::Started, false);
         }
-        for name in &wiring.restart_after {
-            let on = names.container_or_service(node, name);
-            add(name, on, Reason::RestartAfter, Condition::Started, false);
+        for (reason, list) in [
+            (Reason::DependsOn, &wiring.comes_after),
+            (Reason::RestartAfter, &wiring.restart_after),
+        ] {
+            for name in list {
+                let on = names.container_or_service(node, name);
+                add(name, on, reason, Condition::Started, false);
+            }
         }
     }
     if let (true, Some(described)) = (node.containers.is_empty(), &node.described) {
@@ -438,9 +443,14 @@ fn dependencies(
             };
             add(name, on, *reason, Condition::Started, false);
         }
-        for name in &described.restart_after {
-            let on = names.container_or_service(node, name);
-            add(name, on, Reason::RestartAfter, Condition::Started, false);
+        for (reason, list) in [
+            (Reason::DependsOn, &described.comes_after),
+            (Reason::RestartAfter, &described.restart_after),
+        ] {
+            for name in list {
+                let on = names.container_or_service(node, name);
+                add(name, on, reason, Condition::Started, false);
+            }
         }
     }
     found.into_values().collect()

@@ -10,10 +10,7 @@ use super::{
     reader::{MAX_DEPTH, Reader},
     variables::filled,
 };
-use crate::stack::{
-    Condition, DescribedService, Neighbour, RESTART_AFTER, Reason, ServiceDependency,
-    restarted_after,
-};
+use crate::stack::{Condition, DescribedService, Needs, Neighbour, Reason, ServiceDependency};
 
 /// Those of which a directory's first is its project's file. Compose itself takes
 /// `docker-compose.yml` before `docker-compose.yaml`, which DockUp does not
@@ -183,6 +180,8 @@ impl Service {
     }
 
     fn described(self, name: String) -> DescribedService {
+        let label = |key: &str| self.labels.get(key).map(|value| value.trim());
+        let needs = Needs::read(label, self.depends_on.into_values().collect());
         let modes = self.modes.into_iter();
         let modes = modes.filter_map(|(reason, mode)| Some((reason, neighbour(&mode)?)));
         let volumes = self.volumes_from.into_iter();
@@ -192,9 +191,10 @@ impl Service {
             is_built: self.is_built,
             is_optional: !self.profiles.is_empty() || self.scale.as_deref() == Some("0"),
             profiles: self.profiles.into_iter().collect(),
-            depends_on: self.depends_on.into_values().collect(),
+            depends_on: needs.services,
             shares: modes.chain(volumes).collect(),
-            restart_after: restarted_after(|key| self.labels.get(key).map(String::as_str)),
+            comes_after: needs.comes_after,
+            restart_after: needs.restart_after,
             name,
         }
     }
@@ -363,7 +363,7 @@ impl<'a> Texts<'a> {
     fn labels(&self, node: &'a Node, depth: usize) -> Result<BTreeMap<String, String>, Refusal> {
         let mut found = BTreeMap::new();
         if let Some(map) = self.map(node)? {
-            for key in RESTART_AFTER {
+            for key in Needs::LABELS {
                 if let Some(node) = self.reader.value(map, key, depth)?
                     && let Some(value) = self.text(node)?
                 {
@@ -375,7 +375,7 @@ impl<'a> Texts<'a> {
         for item in self.reader.items(node)? {
             if let Node::Scalar(entry) = self.reader.follow(item)?.0
                 && let Some((key, value)) = entry.value.split_once('=')
-                && RESTART_AFTER.contains(&key)
+                && Needs::LABELS.contains(&key)
             {
                 let value = self.checked(filled(value, self.environment))?;
                 found.insert(key.to_owned(), value);

@@ -61,10 +61,15 @@ impl<'a> UserLabels<'a> {
 
     /// The label's value, if the user set it and it is not blank.
     pub fn get(&self, key: &str) -> Option<&'a str> {
+        let value = self.even_blank(key)?;
+        (!value.is_empty()).then_some(value)
+    }
+
+    /// The label's value, if the user set it, where an empty one says something too.
+    pub fn even_blank(&self, key: &str) -> Option<&'a str> {
         let value = self.container.get(key)?;
         let from_image = self.image.get(key) == Some(value);
-        let value = value.trim();
-        (!from_image && !value.is_empty()).then_some(value)
+        (!from_image).then_some(value.trim())
     }
 
     /// Whether the user set `plimsoll.update.<what>` or `dd.update.<what>` to `true`.

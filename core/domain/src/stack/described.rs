@@ -37,6 +37,9 @@ pub struct DescribedService {
     /// Whose namespaces and volumes it has.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub shares: Vec<(Reason, Neighbour)>,
+    /// Containers or services that it comes after, in place of `depends_on`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub comes_after: Vec<String>,
     /// Containers or services that it is to be restarted after.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub restart_after: Vec<String>,

@@ -136,9 +136,50 @@ fn the_image_cannot_ask_for_restarts() {
     };
     assert_eq!(read(&BTreeMap::new()), ["a", "b"]);
     assert!(read(&own).is_empty());
-    let both = [("docksmith.restart-after", "b,a"), ("dd.depends_on", "a")];
-    let both = container(1, "x", &both, json!({}));
-    assert_eq!(both.wiring.restart_after, ["a", "b"]);
+    let ours = ["com.docker.compose.depends_on", "dd.depends_on"].map(str::to_owned);
+    let own = BTreeMap::from(ours.clone().map(|key| (key, "db".to_owned())));
+    let image = BTreeMap::from([(ours[1].clone(), "db".to_owned())]);
+    let wiring = Wiring::read(&UserLabels::new(&own, &image), &Value::Null);
+    assert_eq!(wiring.depends_on.len(), 1, "Compose's counts");
+    assert!(wiring.comes_after.is_empty());
+}
+
+#[test]
+fn drydocks_labels_say_what_comes_before_and_whether_that_is_followed_by_a_restart() {
+    const ON: &str = "dd.depends_on";
+    const ACTION: &str = "dd.depends_on.action";
+    let compose = ("depends_on", "db:service_healthy:false");
+    let (project, service) = (("project", "p"), ("service", "x"));
+    let after = ("docksmith.restart-after", "b,a");
+    for (labels, expected) in [
+        (vec![], "db||"),
+        (vec![(ACTION, "update")], "db||"),
+        (vec![(ACTION, "restart")], "db restart||"),
+        (vec![(ON, "db")], "|db|"),
+        (vec![(ON, " db ,/cache,, db ")], "|cache,db|"),
+        // Nothing at all, and Compose is not asked either.
+        (vec![(ON, "")], "||"),
+        (vec![(ON, "db"), (ACTION, "update")], "|db|"),
+        (vec![(ON, "db"), (ACTION, "restart")], "||db"),
+        (vec![(ON, "db"), (ACTION, " Restart ")], "||db"),
+        // What is no action is `update`, as in Drydock.
+        (vec![(ON, "db"), (ACTION, "recreate")], "|db|"),
+        (vec![after], "db||a,b"),
+        (vec![after, (ON, "db")], "|db|a,b"),
+        (vec![after, (ON, "c,a"), (ACTION, "restart")], "||a,b,c"),
+        (vec![after, (ACTION, "restart")], "db restart||a,b"),
+    ] {
+        let all = [&[project, service, compose], &labels[..]].concat();
+        let wiring = container(1, "x", &all, json!({})).wiring;
+        let services = wiring.depends_on.iter().map(|one| {
+            let restart = if one.restart { " restart" } else { "" };
+            format!("{}{restart}", one.service)
+        });
+        let services: Vec<String> = services.collect();
+        let (before, follows) = (&wiring.comes_after, &wiring.restart_after);
+        let shown = [services.join(","), before.join(","), follows.join(",")];
+        assert_eq!(shown.join("|"), expected, "{labels:?}");
+    }
 }
 
 #[test]

@@ -21,9 +21,12 @@ pub struct Wiring {
     pub config_files: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub working_directory: Option<String>,
-    /// By name, each once.
+    /// By name, each once. None where `dd.depends_on` says what is needed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<ServiceDependency>,
+    /// Containers that this one comes after, where both are updated or restarted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub comes_after: Vec<String>,
     /// The service that `docker compose run` made this container of. It is none of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub one_off: Option<ComposeRef>,
@@ -88,11 +91,14 @@ impl Wiring {
         };
         let is_one_off = compose("oneoff").is_some_and(|v| v.eq_ignore_ascii_case("true"));
         let service = compose("project").zip(compose("service"));
+        let services = depends_on(compose("depends_on").unwrap_or_default());
+        let needs = Needs::read(|key| labels.even_blank(key), services);
         Self {
             number: compose("container-number").and_then(|number| number.parse().ok()),
             config_files: names(compose("project.config_files")),
             working_directory: compose("project.working_dir").map(str::to_owned),
-            depends_on: depends_on(compose("depends_on").unwrap_or_default()),
+            depends_on: needs.services,
+            comes_after: needs.comes_after,
             one_off: service
                 .filter(|_| is_one_off)
                 .map(|(project, service)| ComposeRef {
@@ -103,13 +109,66 @@ impl Wiring {
             ipc: other("IpcMode"),
             pid: other("PidMode"),
             volumes_from: volumes_from(&host["VolumesFrom"]),
-            restart_after: restarted_after(|key| labels.get(key)),
+            restart_after: needs.restart_after,
         }
     }
 
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// What a container or a service says that it needs.
+pub struct Needs {
+    pub services: Vec<ServiceDependency>,
+    pub comes_after: Vec<String>,
+    pub restart_after: Vec<String>,
+}
+
+impl Needs {
+    /// The labels that say so.
+    pub const LABELS: [&str; 3] = [
+        "docksmith.restart-after",
+        "dd.depends_on",
+        "dd.depends_on.action",
+    ];
+
+    /// As Drydock reads `dd.depends_on` and `dd.depends_on.action`: the former replaces what Compose
+    /// says, also where it is empty, and the latter, `update` or `restart`, goes for either.
+    pub fn read<'a>(
+        label: impl Fn(&str) -> Option<&'a str>,
+        compose: Vec<ServiceDependency>,
+    ) -> Self {
+        let [after, depends_on, action] = Self::LABELS.map(label);
+        let restarts = action.is_some_and(|action| action.eq_ignore_ascii_case("restart"));
+        let mut restart_after = containers(after);
+        let (mut services, mut comes_after) = (Vec::new(), Vec::new());
+        match depends_on {
+            None => services = compose,
+            Some(list) if restarts => restart_after.extend(containers(Some(list))),
+            Some(list) => comes_after = containers(Some(list)),
+        }
+        for one in &mut services {
+            one.restart |= restarts;
+        }
+        for list in [&mut comes_after, &mut restart_after] {
+            list.sort();
+            list.dedup();
+        }
+        Self {
+            services,
+            comes_after,
+            restart_after,
+        }
+    }
+}
+
+/// Names of containers, separated by commas.
+fn containers(list: Option<&str>) -> Vec<String> {
+    let names = names(list).into_iter();
+    names
+        .map(|name| name.trim_start_matches('/').to_owned())
+        .collect()
 }
 
 /// `db:service_healthy:true,cache:service_started:false`; older versions of Compose wrote less.
@@ -131,21 +190,6 @@ fn depends_on(label: &str) -> Vec<ServiceDependency> {
     // Compose writes them in the order of a hash table.
     found.sort_by(|a, b| a.service.cmp(&b.service));
     found.dedup_by(|a, b| a.service == b.service);
-    found
-}
-
-/// The labels that ask for a restart after other containers.
-pub const RESTART_AFTER: [&str; 2] = ["docksmith.restart-after", "dd.depends_on"];
-
-/// What those labels name: containers, separated by commas.
-pub fn restarted_after<'a>(label: impl Fn(&str) -> Option<&'a str>) -> Vec<String> {
-    let mut found: Vec<String> = RESTART_AFTER
-        .iter()
-        .flat_map(|key| names(label(key)))
-        .map(|name| name.trim_start_matches('/').to_owned())
-        .collect();
-    found.sort();
-    found.dedup();
     found
 }
 

@@ -113,7 +113,7 @@ services:
     ipc: shareable
     volumes_from: [data:ro, \"container:files:ro\"]
     links: [\"db:database\"]
-    labels: [\"notes=two\\nlines\", docksmith.restart-after=x, \"dd.depends_on=db, /cache\"]
+    labels: [\"notes=two\\nlines\", \"docksmith.restart-after=x, /cache\"]
     profiles: [debug]
   built: {build: ., labels: {docksmith.restart-after: app}}
   child: {extends: {service: app}, network_mode: bridge, scale: 2}
@@ -121,6 +121,8 @@ services:
   later: {image: x, deploy: {replicas: 0}}
   elsewhere: {extends: {file: other.yaml, service: base}}
   empty:
+  ordered: {image: x, depends_on: [app], labels: {dd.depends_on: \"db, /cache\"}}
+  follower: {image: x, depends_on: [app], labels: {dd.depends_on.action: restart}}
 ";
     let all = describe(&[file], Some("TAG=2.0"), "shop").unwrap().services;
     let names: Vec<&str> = all.iter().map(|one| one.name.as_str()).collect();
@@ -132,8 +134,10 @@ services:
             "child",
             "elsewhere",
             "empty",
+            "follower",
             "later",
-            "none"
+            "none",
+            "ordered"
         ]
     );
     let app = &all[0];
@@ -152,26 +156,32 @@ services:
         ]
     );
     assert_eq!(app.depends_on[0].service, "db");
-    assert_eq!(app.restart_after, ["cache", "db", "x"]);
+    assert_eq!(app.restart_after, ["cache", "x"]);
     assert!(all[1].is_built && all[1].image.is_none());
     assert_eq!(all[1].restart_after, ["app"]);
+    let of = |name: &str| all.iter().find(|one| one.name == name).unwrap();
+    let ordered = of("ordered");
+    assert_eq!(ordered.comes_after, ["cache", "db"]);
+    assert!(ordered.depends_on.is_empty() && ordered.restart_after.is_empty());
+    let follower = of("follower");
+    assert!(follower.comes_after.is_empty() && follower.depends_on[0].restart);
     let child = &all[2];
     assert_eq!(child.image, app.image);
     assert_eq!(child.depends_on, app.depends_on);
     assert_eq!(child.shares, app.shares[1..], "its own network");
     assert_eq!((&all[3].image, all[3].is_optional), (&None, false));
-    assert!(all[5].is_optional && all[6].is_optional);
+    assert!(of("later").is_optional && of("none").is_optional);
 }
 
 #[test]
 fn an_override_counts_before_the_file() {
     let file = "services:
-  a: {image: x:1, depends_on: [b], network_mode: service:b, labels: {dd.depends_on: b}}
+  a: {image: x:1, depends_on: [b], network_mode: service:b, labels: {docksmith.restart-after: b}}
   b: {image: y}
 ";
     let over = "services:
   a: {image: x:2, depends_on: {b: {condition: service_healthy}, c: {}}, network_mode: host,
-      labels: [dd.depends_on=c], profiles: [extra]}
+      labels: [docksmith.restart-after=c], profiles: [extra]}
   c: {build: .}
 ";
     let all = described(&[file, over]);
