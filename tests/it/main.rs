@@ -31,6 +31,7 @@ mod matrix;
 mod metrics;
 mod notifications;
 mod oidc;
+mod order;
 mod outgoing_webhooks;
 mod readme;
 mod reads;
