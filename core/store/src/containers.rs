@@ -64,8 +64,9 @@ statements! {
     /// knows what they wrote.
     LOCK = "SELECT id FROM containers WHERE id = ANY ($1) ORDER BY id FOR UPDATE";
     /// A result is dropped if the container runs another image by now, or if the one that is there
-    /// was observed later; by more than an hour, it is a clock that was set back. A failed check keeps what the last good one found for this image and puts
-    /// its error beside it; what was asked before it failed may still come.
+    /// was observed later; by more than an hour, it is a clock that was set back. A failed check
+    /// keeps what the last good one found for this image and puts its error beside it; what was
+    /// asked before it failed may still come.
     WRITE_RESULTS = "WITH input AS (
                          SELECT *, result ? 'error' AND NOT result ? 'noUpdateReason' AS failed
                            FROM unnest($1::text[], $2::text[], $3::jsonb[], $4::timestamptz[])
