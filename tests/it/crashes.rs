@@ -276,8 +276,6 @@ async fn a_rollback_on_request_survives_the_death_of_its_worker() {
     all_survive(program, &points).await;
 }
 
-/// Freezes a worker as soon as it has reached the phase, lets another one take over and end the
-/// operation, and then thaws it: it must notice, and do no harm (reliability.md F-2).
 /// Those of an update before it is proved, in their order.
 const PHASES: [&str; 6] = [
     "prepare",
@@ -288,6 +286,8 @@ const PHASES: [&str; 6] = [
     "health-gate",
 ];
 
+/// Freezes a worker as soon as it has reached the phase, lets another one take over and end the
+/// operation, and then thaws it: it must notice, and do no harm (reliability.md F-2).
 async fn thaws_too_late(fleet: &Fleet, phase: &str, target: Image, expected: End) {
     let watcher = format!("zombie{}", phase.replace('-', ""));
     let case = Case {

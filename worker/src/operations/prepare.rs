@@ -396,8 +396,6 @@ impl Program<'_> {
         Ok(())
     }
 
-    /// A worker that stops itself cannot start its successor (reliability.md U1). Reached where no
-    /// helper can do it.
     /// Who asked for it may have lost the right to since.
     pub(super) async fn refuse_barred_actor(&self) -> Result<(), StepError> {
         let actor = &self.operation.actor;
@@ -409,6 +407,8 @@ impl Program<'_> {
         Ok(())
     }
 
+    /// A worker that stops itself cannot start its successor (reliability.md U1). Reached where no
+    /// helper can do it.
     pub(super) fn refuse_own_container(&self, container: &Value) -> Result<(), StepError> {
         if !self.world.own.lives_in(container) {
             return Ok(());
